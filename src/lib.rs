@@ -1,8 +1,17 @@
 //! netslot: all network slots of a microVM worker made at boot, then leased in microseconds.
 //!
-//! Imports point down this list's reverse: what stands first knows nothing of what stands after it.
+//! What stands first in this list knows nothing of what stands after it.
+
+pub mod limits;
+
+pub mod slot;
 
 pub mod address;
+
 pub mod config;
-pub mod limits;
-pub mod slot;
+
+pub mod sys;
+
+pub mod netlink;
+
+pub mod plan;

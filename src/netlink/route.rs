@@ -1,0 +1,238 @@
+//! One short function per kernel verb that netslot uses: each appends one rtnetlink message to a batch; pure.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use nix::libc;
+
+use super::batch::{Attributes, Batch, CREATE, DUMP, EXCL, REPLACE};
+use crate::slot::{IfIndex, LinkName, Mac};
+
+/// `rtm_protocol` of our routes: any number of 16 to 255 that no routing daemon is registered for
+/// (/etc/iproute2/rt_protos), so that `ip route show proto 78` lists ours and nobody else's. 78 is `N`.
+pub const ROUTE_PROTOCOL: u8 = 78;
+
+const RTM_NEWLINK: u16 = libc::RTM_NEWLINK;
+const IFLA_INFO_KIND: u16 = libc::IFLA_INFO_KIND;
+const IFLA_INFO_DATA: u16 = libc::IFLA_INFO_DATA;
+// linux/if_link.h and linux/veth.h; nix's libc has none of these.
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
+const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const VETH_INFO_PEER: u16 = 1;
+/// Leave the statistics out of a dump: they are two thirds of it.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+// linux/neighbour.h
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NUD_PERMANENT: u16 = 0x80;
+// linux/rtnetlink.h
+const RTNH_F_ONLINK: u32 = 4;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
+const RTN_UNICAST: u8 = 1;
+
+/// What an Ethernet device is made with, all in its one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// Its name.
+    pub name: LinkName,
+    /// Its index; must be free in its namespace.
+    pub index: IfIndex,
+    /// Its address: set explicitly, or udev and the bridge code choose one.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+}
+
+/// A bridge, down and silent: no multicast snooping (else it joins groups and queries), no VLAN 1 on its ports.
+pub fn add_bridge(batch: &mut Batch, bridge: &Device) {
+    batch.message(RTM_NEWLINK, CREATE | EXCL, &link_header(bridge.index.0, 0, 0), |a| {
+        device(a, bridge);
+        a.nest(libc::IFLA_LINKINFO, |info| {
+            info.bytes(IFLA_INFO_KIND, b"bridge").nest(IFLA_INFO_DATA, |data| {
+                data.u8(IFLA_BR_MCAST_SNOOPING, 0).u16(IFLA_BR_VLAN_DEFAULT_PVID, 0);
+            });
+        });
+    });
+}
+
+/// A veth pair, both ends down: `near` in the socket's namespace, `far` straight into another one, in a device group.
+///
+/// One queue each way on both ends: the default of one per possible CPU costs two grace periods and 2.9 KB per CPU.
+/// The far end cannot be made up in this message (ENOTCONN, drivers/net/veth.c: its peer is not linked yet).
+pub fn add_veth(batch: &mut Batch, near: &Device, far: &Device, far_netns: BorrowedFd<'_>, far_group: u32) {
+    batch.message(RTM_NEWLINK, CREATE | EXCL, &link_header(near.index.0, 0, 0), |a| {
+        device(a, near);
+        one_queue(a);
+        a.nest(libc::IFLA_LINKINFO, |info| {
+            info.bytes(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |peer| {
+                    peer.raw(&link_header(far.index.0, 0, 0));
+                    device(peer, far);
+                    one_queue(peer);
+                    peer.bytes(libc::IFLA_NET_NS_FD, &far_netns.as_raw_fd().to_ne_bytes())
+                        .u32(libc::IFLA_GROUP, far_group);
+                });
+            });
+        });
+    });
+}
+
+/// Puts an existing device on a bridge and gives it a MAC and an MTU.
+pub fn enslave(batch: &mut Batch, index: IfIndex, bridge: IfIndex, mac: Mac, mtu: u32) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.bytes(libc::IFLA_ADDRESS, &mac.0).u32(libc::IFLA_MTU, mtu).u32(libc::IFLA_MASTER, bridge.0);
+    });
+}
+
+/// Raises one device.
+pub fn raise(batch: &mut Batch, index: IfIndex) {
+    let up = libc::IFF_UP.cast_unsigned();
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, up, up), |_| ());
+}
+
+/// Raises every device of a group in one message, under one hold of RTNL.
+pub fn raise_group(batch: &mut Batch, group: u32) {
+    let up = libc::IFF_UP.cast_unsigned();
+    batch.message(RTM_NEWLINK, 0, &link_header(0, up, up), |a| {
+        a.u32(libc::IFLA_GROUP, group);
+    });
+}
+
+/// Deletes one device.
+pub fn delete_link(batch: &mut Batch, index: IfIndex) {
+    batch.message(libc::RTM_DELLINK, 0, &link_header(index.0, 0, 0), |_| ());
+}
+
+/// Deletes every device of a group in one message, sharing one round of grace periods.
+pub fn delete_group(batch: &mut Batch, group: u32) {
+    batch.message(libc::RTM_DELLINK, 0, &link_header(0, 0, 0), |a| {
+        a.u32(libc::IFLA_GROUP, group);
+    });
+}
+
+/// Moves a device to another group.
+pub fn set_group(batch: &mut Batch, index: IfIndex, group: u32) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.u32(libc::IFLA_GROUP, group);
+    });
+}
+
+/// Adds an address; no duplicate-address detection for IPv6, as every address here is ours alone by construction.
+pub fn add_address(batch: &mut Batch, index: IfIndex, addr: IpAddr, prefix: u8) {
+    let flags = if addr.is_ipv6() { libc::IFA_F_NODAD } else { 0 };
+    let [a, b, c, d] = index.0.to_ne_bytes();
+    let header = [family(addr), prefix, u8::try_from(flags).expect("IFA_F_NODAD is 2"), RT_SCOPE_UNIVERSE, a, b, c, d];
+    batch.message(libc::RTM_NEWADDR, CREATE | REPLACE, &header, |attributes| {
+        with_ip(addr, |ip| {
+            attributes.bytes(libc::IFA_LOCAL, ip).bytes(libc::IFA_ADDRESS, ip);
+        });
+    });
+}
+
+/// Adds the default route over `via`, reachable on the device whatever its addresses are. The device must be up.
+pub fn add_default_route(batch: &mut Batch, via: IpAddr, index: IfIndex) {
+    batch.message(libc::RTM_NEWROUTE, CREATE | REPLACE, &route_header(via, 0, RT_SCOPE_UNIVERSE, RTNH_F_ONLINK), |a| {
+        with_ip(via, |ip| {
+            a.bytes(libc::RTA_GATEWAY, ip).u32(libc::RTA_OIF, index.0);
+        });
+    });
+}
+
+/// Adds the route to one address straight onto a device. The device must be up.
+pub fn add_host_route(batch: &mut Batch, to: IpAddr, index: IfIndex) {
+    let prefix = if to.is_ipv6() { 128 } else { 32 };
+    batch.message(libc::RTM_NEWROUTE, CREATE | REPLACE, &route_header(to, prefix, RT_SCOPE_LINK, 0), |a| {
+        with_ip(to, |ip| {
+            a.bytes(libc::RTA_DST, ip).u32(libc::RTA_OIF, index.0);
+        });
+    });
+}
+
+/// Adds a permanent neighbour: never asked for, never forgotten, and not counted against the table's limit of 1,024
+/// that all namespaces share (neigh_alloc exempts NUD_PERMANENT, net/core/neighbour.c).
+pub fn add_neighbour(batch: &mut Batch, index: IfIndex, addr: IpAddr, mac: Mac) {
+    batch.message(libc::RTM_NEWNEIGH, CREATE | REPLACE, &neighbour_header(family(addr), index.0, NUD_PERMANENT), |a| {
+        with_ip(addr, |ip| {
+            a.bytes(NDA_DST, ip).bytes(NDA_LLADDR, &mac.0);
+        });
+    });
+}
+
+/// Deletes a neighbour.
+pub fn delete_neighbour(batch: &mut Batch, index: IfIndex, addr: IpAddr) {
+    batch.message(libc::RTM_DELNEIGH, 0, &neighbour_header(family(addr), index.0, 0), |a| {
+        with_ip(addr, |ip| {
+            a.bytes(NDA_DST, ip);
+        });
+    });
+}
+
+/// Asks for all devices, without their statistics.
+pub fn dump_links(batch: &mut Batch) {
+    batch.message(libc::RTM_GETLINK, DUMP, &link_header(0, 0, 0), |a| {
+        a.u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    });
+}
+
+/// Asks for all addresses of both families.
+pub fn dump_addresses(batch: &mut Batch) {
+    batch.message(libc::RTM_GETADDR, DUMP, &[0; 8], |_| ());
+}
+
+/// Asks for all routes of both families and all tables.
+pub fn dump_routes(batch: &mut Batch) {
+    batch.message(libc::RTM_GETROUTE, DUMP, &[0; 12], |_| ());
+}
+
+/// Asks for all neighbours of both families.
+pub fn dump_neighbours(batch: &mut Batch) {
+    batch.message(libc::RTM_GETNEIGH, DUMP, &[0; 12], |_| ());
+}
+
+/// All but the index, which stands in the message's fixed header.
+fn device(a: &mut Attributes<'_>, device: &Device) {
+    a.text(libc::IFLA_IFNAME, device.name.as_str())
+        .bytes(libc::IFLA_ADDRESS, &device.mac.0)
+        .u32(libc::IFLA_MTU, device.mtu);
+}
+
+fn one_queue(a: &mut Attributes<'_>) {
+    a.u32(libc::IFLA_NUM_TX_QUEUES, 1).u32(libc::IFLA_NUM_RX_QUEUES, 1);
+}
+
+/// `struct ifinfomsg`.
+fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
+
+/// `struct rtmsg`.
+fn route_header(addr: IpAddr, prefix: u8, scope: u8, flags: u32) -> [u8; 12] {
+    let [a, b, c, d] = flags.to_ne_bytes();
+    [family(addr), prefix, 0, 0, libc::RT_TABLE_MAIN, ROUTE_PROTOCOL, scope, RTN_UNICAST, a, b, c, d]
+}
+
+/// `struct ndmsg`.
+fn neighbour_header(family: u8, index: u32, state: u16) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = family;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header
+}
+
+fn family(addr: IpAddr) -> u8 {
+    let family = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    u8::try_from(family).expect("address families are small")
+}
+
+fn with_ip<R>(addr: IpAddr, f: impl FnOnce(&[u8]) -> R) -> R {
+    match addr {
+        IpAddr::V4(ip) => f(&ip.octets()),
+        IpAddr::V6(ip) => f(&ip.octets()),
+    }
+}

@@ -1,0 +1,7 @@
+//! System calls that the libraries do not wrap, and everything unsafe: namespaces, taps, mounts. Each function is one
+//! kernel act with its error; none decides anything.
+#![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
+
+pub mod netns;
+pub mod tap;
+pub mod vault;

@@ -1,0 +1,107 @@
+//! Taps: made persistent and let go, or opened as a VMM opens them. Always in the calling thread's namespace.
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::libc;
+use nix::sys::stat::Mode;
+
+use crate::slot::{IfIndex, LinkName};
+
+mod ioctl {
+    use nix::libc;
+    // linux/if_tun.h, group 'T'. The kernel reads these numbers as given, though the macros there say int.
+    nix::ioctl_write_ptr_bad!(set_iff, nix::request_code_write!(b'T', 202, size_of::<libc::c_int>()), libc::ifreq);
+    nix::ioctl_write_int_bad!(set_persist, nix::request_code_write!(b'T', 203, size_of::<libc::c_int>()));
+    nix::ioctl_write_int_bad!(set_owner, nix::request_code_write!(b'T', 204, size_of::<libc::c_int>()));
+    nix::ioctl_write_int_bad!(set_group, nix::request_code_write!(b'T', 206, size_of::<libc::c_int>()));
+    nix::ioctl_write_ptr_bad!(set_index, nix::request_code_write!(b'T', 218, size_of::<libc::c_uint>()), libc::c_uint);
+}
+
+/// The flags with which every VMM opens its tap (Firecracker's tap.rs; Cloud Hypervisor and QEMU alike): Ethernet, no
+/// packet-information header, virtio-net header. Never IFF_MULTI_QUEUE: it allocates 256 queues, and Firecracker's
+/// open of such a tap fails.
+const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
+/// A call on a tap that failed.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{call} on the tap: {errno}")]
+pub struct TapError {
+    /// The call.
+    pub call: &'static str,
+    /// The kernel's word.
+    pub errno: Errno,
+}
+
+/// What a tap is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: LinkName,
+    /// Its index in its namespace.
+    pub index: IfIndex,
+    /// User that may open it without CAP_NET_ADMIN.
+    pub owner: Option<u32>,
+    /// Group that may.
+    pub group: Option<u32>,
+}
+
+/// Makes a persistent tap and lets go of it. `dev_net` is an open `/dev/net`: the caller may stand in a mount
+/// namespace that has none.
+///
+/// The fd is closed before the device is ever up: closed after, it would leave a non-urgent carrier event that waits
+/// for its turn among 100 per second (net/core/link_watch.c).
+///
+/// # Errors
+/// [`TapError`] with the call; EBUSY where the name or the index is taken.
+pub fn make(dev_net: BorrowedFd<'_>, spec: &Spec) -> Result<(), TapError> {
+    let tun = open_tun(dev_net)?;
+    let fd = tun.as_raw_fd();
+    // SAFETY: the kernel reads one unsigned int through the pointer, which lives through the call.
+    unsafe { ioctl::set_index(fd, &spec.index.0) }.map_err(failed("TUNSETIFINDEX"))?;
+    attach(tun.as_fd(), &spec.name)?;
+    if let Some(owner) = spec.owner {
+        // SAFETY: takes a plain number.
+        unsafe { ioctl::set_owner(fd, owner.cast_signed()) }.map_err(failed("TUNSETOWNER"))?;
+    }
+    if let Some(group) = spec.group {
+        // SAFETY: takes a plain number.
+        unsafe { ioctl::set_group(fd, group.cast_signed()) }.map_err(failed("TUNSETGROUP"))?;
+    }
+    // SAFETY: takes a plain number.
+    unsafe { ioctl::set_persist(fd, 1) }.map_err(failed("TUNSETPERSIST"))?;
+    Ok(())
+}
+
+/// Opens an existing tap as a VMM does.
+///
+/// # Errors
+/// [`TapError`]; EBUSY while somebody else holds it.
+pub fn open(dev_net: BorrowedFd<'_>, name: &LinkName) -> Result<OwnedFd, TapError> {
+    let tun = open_tun(dev_net)?;
+    attach(tun.as_fd(), name)?;
+    Ok(tun)
+}
+
+/// The tun device binds to the namespace in which it is opened (tun_chr_open, drivers/net/tun.c).
+fn open_tun(dev_net: BorrowedFd<'_>) -> Result<OwnedFd, TapError> {
+    openat(dev_net, "tun", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
+        .map_err(failed("open of /dev/net/tun"))
+}
+
+fn attach(tun: BorrowedFd<'_>, name: &LinkName) -> Result<(), TapError> {
+    // SAFETY: ifreq is plain data (a name and a union of numbers), for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = i16::try_from(FLAGS).expect("three low flags");
+    // SAFETY: the kernel reads and writes one ifreq through the pointer, which lives through the call.
+    unsafe { ioctl::set_iff(tun.as_raw_fd(), &raw mut request) }.map_err(failed("TUNSETIFF"))?;
+    Ok(())
+}
+
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> TapError {
+    move |errno| TapError { call, errno }
+}
