@@ -193,6 +193,9 @@ pub fn up_mac(slot: SlotId) -> Mac {
     Mac([0x02, 0x4e, 0x53, a, b, c])
 }
 
+/// MAC of `tap0` as the slot's bridge sees it, the same in every slot: known, so that a change of it shows.
+pub const TAP_MAC: Mac = Mac([0x02, 0x4e, 0x53, 0xff, 0xff, 0xff]);
+
 /// The slot's own address in the slot range: unique on the host, what the network sees of an unbound slot.
 #[must_use]
 pub fn slot_ip(range: Ipv4Net, slot: SlotId) -> Ipv4Addr {

@@ -1,0 +1,212 @@
+//! What every slot should be: the config turned into the devices, addresses and parts of slot *i*; arithmetic only.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::part::{Part, Parts};
+use crate::address::{self, Net, inside};
+use crate::config::{Config, Guest};
+use crate::netlink::route::Device;
+use crate::slot::{IfIndex, LinkName, SlotId};
+
+/// Device group of all host ends: raised, and deleted, in one message. The number spells NS.
+pub const HOST_END_GROUP: u32 = 0x4e53;
+
+/// The config and the resolved MTU, as far as the slots follow from them.
+#[derive(Clone, Debug)]
+pub struct Blueprint {
+    slots: u32,
+    ifindex_base: u32,
+    guest: Guest,
+    slot_cidr: address::Ipv4Net,
+    slot_cidr6: Option<address::Ipv6Net>,
+    mtu: u32,
+    /// What a whole slot consists of.
+    whole: Parts,
+}
+
+/// One slot, spelt out.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotSpec {
+    /// Which.
+    pub slot: SlotId,
+    /// The veth end in root.
+    pub host_end: Device,
+    /// The veth end in the slot.
+    pub up: Device,
+    /// The bridge.
+    pub bridge: Device,
+    /// The tap.
+    pub tap: Device,
+    /// User and group that may open the tap.
+    pub tap_owner: (Option<u32>, Option<u32>),
+    /// The guest's addresses and MAC, the gateway's, the slot's own, the next hop's: IPv4.
+    pub v4: Addresses<Ipv4Addr>,
+    /// The same for IPv6, where the pool has it.
+    pub v6: Option<Addresses<Ipv6Addr>>,
+    /// The guest's MAC.
+    pub guest_mac: crate::slot::Mac,
+}
+
+/// The addresses of one family in and around a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses<A> {
+    /// The guest.
+    pub guest: A,
+    /// The bridge, with the prefix of the guest's network.
+    pub gateway: Net<A>,
+    /// The slot's own.
+    pub slot: A,
+    /// The next hop of the slot's default route.
+    pub next_hop: A,
+}
+
+impl<A: Into<IpAddr> + Copy> Addresses<A> {
+    /// The same with addresses of either family.
+    #[must_use]
+    pub fn any(&self) -> Addresses<IpAddr> {
+        Addresses {
+            guest: self.guest.into(),
+            gateway: Net { addr: self.gateway.addr.into(), prefix: self.gateway.prefix },
+            slot: self.slot.into(),
+            next_hop: self.next_hop.into(),
+        }
+    }
+}
+
+impl Blueprint {
+    /// The blueprint of a pool whose devices have that MTU.
+    #[must_use]
+    pub fn new(config: &Config, mtu: u32) -> Self {
+        let mut whole = Parts::NONE;
+        let v6 = config.guest.ip6.is_some() && config.slot_cidr6.is_some();
+        for part in Part::ALL {
+            whole.set(part, is_wanted(part, v6));
+        }
+        Self {
+            slots: config.slots,
+            ifindex_base: config.ifindex_base,
+            guest: config.guest.clone(),
+            slot_cidr: config.slot_cidr,
+            slot_cidr6: config.slot_cidr6,
+            mtu,
+            whole,
+        }
+    }
+
+    /// The slots that should be.
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = SlotId> + use<> {
+        SlotId::first(self.slots)
+    }
+
+    /// The slot whose host end should have that index.
+    #[must_use]
+    pub fn slot_at(&self, index: u32) -> Option<SlotId> {
+        index.checked_sub(self.ifindex_base).filter(|n| *n < self.slots).and_then(SlotId::new)
+    }
+
+    /// What a whole slot consists of.
+    #[must_use]
+    pub fn whole(&self) -> Parts {
+        self.whole
+    }
+
+    /// The slot spelt out.
+    #[must_use]
+    pub fn slot(&self, slot: SlotId) -> SlotSpec {
+        let index = address::slot_ifindex(self.ifindex_base, slot);
+        let guest = &self.guest;
+        let device = |name: LinkName, index, mac| Device { name, index, mac, mtu: self.mtu };
+        SlotSpec {
+            slot,
+            host_end: device(address::host_end(slot), index, address::host_end_mac(slot)),
+            up: device(fixed(inside::UP), IfIndex(inside::UP_INDEX), address::up_mac(slot)),
+            bridge: device(fixed(inside::BRIDGE), IfIndex(inside::BRIDGE_INDEX), guest.gateway_mac),
+            tap: device(guest.tap, index, address::TAP_MAC),
+            tap_owner: (guest.owner, guest.group),
+            v4: Addresses {
+                guest: guest.ip.addr,
+                gateway: Net { addr: guest.gateway_ip, prefix: guest.ip.prefix },
+                slot: address::slot_ip(self.slot_cidr, slot),
+                next_hop: address::next_hop(self.slot_cidr),
+            },
+            v6: guest.ip6.zip(guest.gateway_ip6).zip(self.slot_cidr6).map(|((ip, gateway), range)| Addresses {
+                guest: ip.addr,
+                gateway: Net { addr: gateway, prefix: ip.prefix },
+                slot: address::slot_ip6(range, slot),
+                next_hop: address::next_hop6(range),
+            }),
+            guest_mac: guest.mac,
+        }
+    }
+}
+
+fn fixed(name: &str) -> LinkName {
+    name.parse().expect("a constant name that fits")
+}
+
+fn is_wanted(part: Part, v6: bool) -> bool {
+    match part {
+        Part::GatewayAddress6
+        | Part::SlotAddress6
+        | Part::DefaultRoute6
+        | Part::NextHop6
+        | Part::GuestNeighbour6
+        | Part::HostRoute6
+        | Part::HostNeighbour6 => v6,
+        Part::HostEndQuiet => !v6,
+        Part::Namespace
+        | Part::Bridge
+        | Part::VethPair
+        | Part::Tap
+        | Part::TapOnBridge
+        | Part::GatewayAddress
+        | Part::SlotAddress
+        | Part::LoopbackUp
+        | Part::BridgeUp
+        | Part::TapUp
+        | Part::UplinkUp
+        | Part::DefaultRoute
+        | Part::NextHop
+        | Part::GuestNeighbour
+        | Part::HostEndUp
+        | Part::HostRoute
+        | Part::HostNeighbour => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_slots_share_a_name_index_mac_or_address() {
+        let mut config = Config { slots: crate::limits::SLOTS_MAX, ..Config::default() };
+        config.slot_cidr6 = "fd00:6e73::/64".parse().ok();
+        config.guest.ip6 = "fd00:6775::2/64".parse().ok();
+        config.guest.gateway_ip6 = "fd00:6775::1".parse().ok();
+        let blueprint = Blueprint::new(&config, 1450);
+        let mut seen = HashSet::new();
+        for slot in blueprint.slots() {
+            let spec = blueprint.slot(slot);
+            let v6 = spec.v6.expect("configured");
+            let unique = [
+                spec.host_end.name.to_string(),
+                format!("index {}", spec.host_end.index),
+                spec.host_end.mac.to_string(),
+                spec.up.mac.to_string(),
+                spec.v4.slot.to_string(),
+                v6.slot.to_string(),
+                address::vault_name(slot),
+                format!("vni {}", address::dummy_vni(config.vni_base, slot)),
+            ];
+            for value in unique {
+                assert!(seen.insert(value.clone()), "slot {slot} shares {value}");
+            }
+            for shared in [spec.v4.next_hop.to_string(), v6.next_hop.to_string(), spec.bridge.mac.to_string()] {
+                assert!(!seen.contains(&shared), "slot {slot}'s next hop or gateway is some slot's own {shared}");
+            }
+        }
+    }
+}
