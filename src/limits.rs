@@ -17,6 +17,9 @@ pub const THREADS_MAX: usize = 4;
 /// against the receive buffer; 256 of them fit the default 212,992 bytes.
 pub const BATCH_MESSAGES_MAX: usize = 256;
 
+/// Questions in one netlink batch: an answer about a device is charged up to 4.6 KB (a 4 KB skb and its head).
+pub const BATCH_QUESTIONS_MAX: usize = 32;
+
 /// Bytes of one netlink batch. The kernel refuses more than the socket's send buffer less 32; the default is 212,992.
 pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 
@@ -28,5 +31,11 @@ pub const DUMP_BYTES_MAX: usize = 32 * 1024;
 /// RTNL for 65 s (measured on 6.18); twice that means something is broken.
 pub const NETLINK_WAIT_S: i64 = 130;
 
+/// Seconds for the last carrier of a pass to come on. Each waits for linkwatch at most; where the kernel does not
+/// settle it on request (before 6.8) that is one second for every 100 devices that stand before it in the queue, and
+/// a pass raises few in each.
+pub const CARRIER_WAIT_S: u64 = 60;
+
 const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
+const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);

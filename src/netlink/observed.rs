@@ -23,8 +23,11 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is set up (IFF_UP).
     pub up: bool,
-    /// Whether it has a carrier (IFF_LOWER_UP).
-    pub carrier: bool,
+    /// Whether it is up, has a carrier, and its queue works (IFF_RUNNING): the kernel says so only once linkwatch has
+    /// dealt with the carrier.
+    pub running: bool,
+    /// The namespace of its peer, as an id of the asking socket's namespace (IFLA_LINK_NETNSID).
+    pub peer_netns: Option<u32>,
     /// Whether it is a loopback device.
     pub loopback: bool,
     /// The bridge it is on; 0 = none.
@@ -109,7 +112,7 @@ impl Link {
         let mut link = Self {
             index: u32_at(message.body, 4)?,
             up: has(libc::IFF_UP),
-            carrier: has(libc::IFF_LOWER_UP),
+            running: has(libc::IFF_RUNNING),
             loopback: has(libc::IFF_LOOPBACK),
             ..Self::default()
         };
@@ -120,6 +123,7 @@ impl Link {
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
                 libc::IFLA_MASTER => link.master = u32_at(value, 0)?,
                 libc::IFLA_GROUP => link.group = u32_at(value, 0)?,
+                libc::IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0),
                 libc::IFLA_LINKINFO => link.read_info(value),
                 libc::IFLA_AF_SPEC => link.ipv6 = ipv6_runs(value),
                 _ => {}

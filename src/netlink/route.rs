@@ -168,6 +168,17 @@ pub fn delete_neighbour(batch: &mut Batch, index: IfIndex, addr: IpAddr) {
     });
 }
 
+/// Asks for one device, of the socket's namespace or of another that has an id in it. The kernel settles the device's
+/// carrier before it answers (linkwatch_sync_dev in rtnl_getlink, net/core/rtnetlink.c, since 6.8).
+pub fn get_link(batch: &mut Batch, index: IfIndex, netns: Option<u32>) {
+    batch.message(libc::RTM_GETLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        if let Some(netns) = netns {
+            a.u32(libc::IFLA_TARGET_NETNSID, netns);
+        }
+    });
+}
+
 /// Asks for all devices, without their statistics.
 pub fn dump_links(batch: &mut Batch) {
     batch.message(libc::RTM_GETLINK, DUMP, &link_header(0, 0, 0), |a| {

@@ -109,6 +109,14 @@ impl Socket {
     /// # Errors
     /// [`SocketError`]; what was done of the batch is then unknown.
     pub fn send(&mut self, batch: &mut Batch) -> Result<Vec<Refusal>, SocketError> {
+        self.ask(batch, |_| ())
+    }
+
+    /// As [`Socket::send`], for a batch of questions: `hear` gets each message that answers one.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn ask(&mut self, batch: &mut Batch, mut hear: impl FnMut(&Message<'_>)) -> Result<Vec<Refusal>, SocketError> {
         let Some(last) = batch.len().checked_sub(1) else { return Ok(Vec::new()) };
         let bytes = batch.finish();
         debug_assert!(bytes.len() <= BATCH_BYTES_MAX);
@@ -116,6 +124,7 @@ impl Socket {
         let mut refusals = Vec::new();
         self.receive(|message| {
             if message.kind != ERROR {
+                hear(message);
                 return Ok(false);
             }
             let index = message.sequence as usize;

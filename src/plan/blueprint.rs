@@ -8,9 +8,6 @@ use crate::config::{Config, Guest};
 use crate::netlink::route::Device;
 use crate::slot::{IfIndex, LinkName, SlotId};
 
-/// Device group of all host ends: raised, and deleted, in one message. The number spells NS.
-pub const HOST_END_GROUP: u32 = 0x4e53;
-
 /// The config and the resolved MTU, as far as the slots follow from them.
 #[derive(Clone, Debug)]
 pub struct Blueprint {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use super::blueprint::{Addresses, Blueprint, HOST_END_GROUP, SlotSpec};
+use super::blueprint::{Addresses, Blueprint, SlotSpec};
 use super::part::{Part, Parts};
 use crate::address;
 use crate::netlink::observed::{Address, Link, Neighbour, Route};
@@ -20,10 +20,6 @@ pub enum Found {
     Wrong {
         /// What, for people.
         why: String,
-        /// Whether its namespace is there.
-        namespace: bool,
-        /// Whether its host end is there.
-        host_end: bool,
     },
 }
 
@@ -89,7 +85,7 @@ impl HostDump {
         let mut dump = Self::default();
         let mut slot_of_index = HashMap::new();
         for link in links {
-            let ours = link.group == HOST_END_GROUP && link.kind == "veth";
+            let ours = address::is_host_end_group(link.group) && link.kind == "veth";
             let by_name = address::slot_of_host_end(&link.name);
             let by_index = blueprint.slot_at(link.index);
             match (ours, by_name, by_index) {
@@ -126,17 +122,16 @@ impl HostDump {
 #[must_use]
 pub fn inspect(spec: &SlotSpec, inside: Option<&InsideDump>, host: &HostDump) -> Found {
     let end = host.ends.get(&spec.slot);
-    let wrong = |why| Found::Wrong { why, namespace: inside.is_some(), host_end: end.is_some() };
     let Some(inside) = inside else {
         return match end {
-            Some(_) => wrong("a host end without a namespace in the vault".into()),
+            Some(_) => Found::Wrong { why: "a host end without a namespace in the vault".into() },
             None => Found::Parts(Parts::NONE),
         };
     };
     let mut parts = Parts::of(&[Part::Namespace]);
     match look_inside(spec, inside, &mut parts).and_then(|()| look_at_host_end(spec, end, &mut parts)) {
         Ok(()) => Found::Parts(parts),
-        Err(why) => wrong(why),
+        Err(why) => Found::Wrong { why },
     }
 }
 

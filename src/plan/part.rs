@@ -218,6 +218,12 @@ impl Parts {
         self.0 & other.0 == other.0
     }
 
+    /// Whether any of `other` is in it.
+    #[must_use]
+    pub const fn has_any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub const fn is_empty(self) -> bool {

@@ -59,7 +59,7 @@ mod tests {
         let mut observed = Observed::default();
         observed.slots.insert(slot(0), Found::Parts(blueprint.whole()));
         observed.slots.insert(slot(1), Found::Parts(blueprint.whole().without(Parts::of(&[Part::HostRoute]))));
-        let odd = Found::Wrong { why: "br0 has MTU 1500, not 1450".into(), namespace: true, host_end: true };
+        let odd = Found::Wrong { why: "br0 has MTU 1500, not 1450".into() };
         observed.slots.insert(slot(2), odd.clone());
         observed.slots.insert(slot(3), odd);
         observed.slots.insert(slot(12), Found::Parts(Parts::of(&[Part::Namespace])));

@@ -1,0 +1,65 @@
+//! Takes a whole pool down, devices first; asks nothing about leases.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::PassError;
+use super::knobs::Knobs;
+use super::progress::Progress;
+use crate::address;
+use crate::config::Config;
+use crate::netlink::observed::Link;
+use crate::netlink::{Batch, Socket, route};
+use crate::sys::lock::Lock;
+use crate::sys::vault::Vault;
+
+/// What was taken down.
+#[derive(Clone, Copy, Debug)]
+pub struct Destroyed {
+    /// Namespaces.
+    pub slots: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Deletes every host end, then lets go of the vault; the kernel ends the namespaces on its own.
+///
+/// # Errors
+/// [`PassError`]; what is left is taken down by another call.
+pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Result<Destroyed, PassError> {
+    let began = Instant::now();
+    let Some(vault) = Vault::open(&config.run_dir)? else {
+        return Ok(Destroyed { slots: 0, took: began.elapsed() });
+    };
+    let _alone = Lock::take(&config.run_dir.join("pass.lock"))?;
+    Knobs::repair(&config.run_dir);
+    let slots = vault.slots()?.len();
+    {
+        let _turned = Knobs::turn(&config.run_dir).map_err(|error| PassError::File {
+            call: "record the host's knobs in",
+            path: config.run_dir.clone(),
+            error,
+        })?;
+        let mut socket = Socket::open()?;
+        progress.phase("host ends", slots, || {
+            let links = socket.dump(route::dump_links, Link::read)?;
+            let mut groups: Vec<u32> =
+                links.iter().map(|l| l.group).filter(|g| address::is_host_end_group(*g)).collect();
+            groups.dedup();
+            for group in groups {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(PassError::Stopped);
+                }
+                let mut batch = Batch::new();
+                route::delete_group(&mut batch, group);
+                if let Some(refusal) = socket.send(&mut batch)?.into_iter().next() {
+                    return Err(PassError::RefusedAll { what: "delete the host ends", refusal });
+                }
+                progress.advance(links.iter().filter(|l| l.group == group).count());
+            }
+            Ok(())
+        })?;
+    }
+    progress.phase("vault", slots, || vault.destroy(&config.run_dir))?;
+    Ok(Destroyed { slots, took: began.elapsed() })
+}

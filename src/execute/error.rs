@@ -1,0 +1,142 @@
+//! Why a pass stopped, in words that name the call, the slot and the part, and what to do; no I/O.
+
+use std::io;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::parallel::Halt;
+use crate::limits::CARRIER_WAIT_S;
+use crate::netlink::{Refusal, SocketError};
+use crate::plan::Part;
+use crate::plan::inspect::Foreign;
+use crate::slot::SlotId;
+use crate::sys::lock::LockError;
+use crate::sys::tap::TapError;
+use crate::sys::vault::VaultError;
+
+/// Why a pass stopped. What it had made stays, and the next one goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The kernel refused one message.
+    #[error("slot {slot}: {part}: {refusal}{hint}", part = part.name(), hint = hint(refusal.errno))]
+    Refused {
+        /// The slot.
+        slot: SlotId,
+        /// What was to be made.
+        part: Part,
+        /// The kernel's answer.
+        refusal: Refusal,
+    },
+    /// The kernel refused a message that is no slot's.
+    #[error("{what}: {refusal}{hint}", hint = hint(refusal.errno))]
+    RefusedAll {
+        /// What was to be done.
+        what: &'static str,
+        /// The kernel's answer.
+        refusal: Refusal,
+    },
+    /// The tap could not be made.
+    #[error("slot {slot}: {error}{hint}", hint = hint(error.errno))]
+    Tap {
+        /// The slot.
+        slot: SlotId,
+        /// The call that failed.
+        error: TapError,
+    },
+    /// A system call on a slot's behalf failed.
+    #[error("slot {slot}: {call}: {errno}{hint}", hint = hint(*errno))]
+    Slot {
+        /// The slot.
+        slot: SlotId,
+        /// The call.
+        call: &'static str,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A system call failed.
+    #[error("{call}: {errno}{hint}", hint = hint(*errno))]
+    Call {
+        /// The call.
+        call: &'static str,
+        /// The kernel's word.
+        errno: Errno,
+    },
+    /// A file could not be read or written.
+    #[error("{call} {path}: {error}", path = path.display())]
+    File {
+        /// What was tried.
+        call: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// An rtnetlink socket failed.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The vault failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A device that is not ours is in the way.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
+    /// Another pass is at work, or the daemon serves the pool.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// SIGINT or SIGTERM.
+    #[error("stopped by a signal")]
+    Stopped,
+    /// A slot's pair is up and does not run.
+    #[error(
+        "slot {slot} (and {more} more) got no carrier within {CARRIER_WAIT_S} s: see `ip link`, and what holds the \
+         kernel's network lock; then run netslot up again"
+    )]
+    NoCarrier {
+        /// The first.
+        slot: SlotId,
+        /// How many besides.
+        more: usize,
+    },
+    /// No MTU could be told.
+    #[error("{0}")]
+    Uplink(String),
+    /// Leases stand on the pool.
+    #[error(
+        "{leased} slots are leased: release them first, or use --force, and their guests lose their network at once"
+    )]
+    Leased {
+        /// How many.
+        leased: usize,
+    },
+    /// The lease records cannot be read.
+    #[error("{0}")]
+    Ledger(String),
+}
+
+impl From<Halt<PassError>> for PassError {
+    fn from(halt: Halt<Self>) -> Self {
+        match halt {
+            Halt::Failed(error) => error,
+            Halt::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// What to do about an error number that has one usual cause here.
+fn hint(errno: Errno) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most numbers have no single cause to name")]
+    match errno {
+        Errno::EPERM | Errno::EACCES => ": run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        Errno::ENOSPC => {
+            ": a limit of this host is reached; see user.max_net_namespaces and fs.mount-max, or run netslot check"
+        }
+        Errno::EMFILE => ": too few file descriptors; raise RLIMIT_NOFILE (ulimit -n)",
+        Errno::ENOMEM | Errno::ENOBUFS => ": out of memory; netslot check tells what so many slots need",
+        Errno::EOPNOTSUPP => ": this kernel lacks it; netslot check tells what is missing",
+        Errno::EEXIST | Errno::EBUSY => {
+            ": the name or index is taken; run netslot up again, which plans from what is there"
+        }
+        _ => "",
+    }
+}

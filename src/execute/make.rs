@@ -1,0 +1,125 @@
+//! Makes the parts that are inside slots, a few threads side by side, each inside the vault; the order of parts and
+//! what is missing is the plan's.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::error::PassError;
+use super::messages;
+use super::parallel;
+use super::progress::Progress;
+use super::template::Template;
+use crate::netlink::{Batch, Socket};
+use crate::plan::diff::Make;
+use crate::plan::{Blueprint, Part, SlotSpec};
+use crate::slot::SlotId;
+use crate::sys::vault::{Inside, Vault};
+use crate::sys::{netns, tap};
+
+/// What all builder threads share.
+#[derive(Debug)]
+pub struct Site<'a> {
+    blueprint: &'a Blueprint,
+    vault: &'a Vault,
+    template: &'a Template,
+    root: &'a OwnedFd,
+    /// `/dev/net`, for the threads that stand where no /dev is.
+    dev_net: OwnedFd,
+}
+
+/// One thread's tools.
+struct Builder<'a> {
+    inside: Inside<'a>,
+    batch: Batch,
+    asked: Vec<Part>,
+}
+
+impl<'a> Site<'a> {
+    /// Opens what the threads need.
+    ///
+    /// # Errors
+    /// [`PassError::File`] where /dev/net is missing.
+    pub fn open(
+        blueprint: &'a Blueprint,
+        vault: &'a Vault,
+        template: &'a Template,
+        root: &'a OwnedFd,
+    ) -> Result<Self, PassError> {
+        let path = PathBuf::from("/dev/net");
+        let dev_net = File::open(&path).map_err(|error| PassError::File { call: "open", path, error })?.into();
+        Ok(Self { blueprint, vault, template, root, dev_net })
+    }
+
+    /// Makes what is asked, and returns the microseconds each slot took, in the order of finishing.
+    ///
+    /// # Errors
+    /// [`PassError`] of the first slot that failed; slots begun before it are finished.
+    pub fn make(
+        &self,
+        what: &[Make],
+        threads: usize,
+        stop: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<Vec<u32>, PassError> {
+        let times = Mutex::new(Vec::with_capacity(what.len()));
+        let prepare = || {
+            Ok(Builder { inside: self.vault.enter()?, batch: Batch::new(), asked: Vec::with_capacity(Part::ALL.len()) })
+        };
+        let work = |builder: &mut Builder<'_>, make: &Make| {
+            let began = Instant::now();
+            self.make_slot(builder, *make)?;
+            let took = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
+            times.lock().expect("no holder panics").push(took);
+            progress.advance(1);
+            Ok(())
+        };
+        parallel::for_each(threads, what, stop, prepare, work)?;
+        Ok(times.into_inner().expect("no holder panics"))
+    }
+
+    fn make_slot(&self, builder: &mut Builder<'_>, make: Make) -> Result<(), PassError> {
+        let slot = make.slot;
+        let spec = self.blueprint.slot(slot);
+        let mut socket =
+            if make.parts.has(Part::Namespace) { self.make_namespace(builder, slot)? } else { self.enter(slot)? };
+        if make.parts.has(Part::Tap) {
+            self.make_tap(&spec)?;
+        }
+        builder.batch.clear();
+        builder.asked.clear();
+        for part in make.parts.iter() {
+            if messages::append(&mut builder.batch, part, &spec, self.root.as_fd()) {
+                builder.asked.push(part);
+            }
+        }
+        match socket.send(&mut builder.batch)?.into_iter().next() {
+            Some(refusal) => Err(PassError::Refused { slot, part: builder.asked[refusal.index], refusal }),
+            None => Ok(()),
+        }
+    }
+
+    /// Kept in the vault before anything is in it: killed here, we leave a slot that the next pass completes.
+    fn make_namespace(&self, builder: &Builder<'_>, slot: SlotId) -> Result<Socket, PassError> {
+        self.template.make_namespace()?;
+        let socket = Socket::open()?;
+        builder.inside.keep(slot, socket.netns()?.as_fd())?;
+        Ok(socket)
+    }
+
+    fn enter(&self, slot: SlotId) -> Result<Socket, PassError> {
+        let gone = || PassError::Slot { slot, call: "open its namespace", errno: nix::errno::Errno::ENOENT };
+        let namespace = self.vault.netns(slot)?.ok_or_else(gone)?;
+        netns::enter(namespace).map_err(|errno| PassError::Slot { slot, call: "setns to its namespace", errno })?;
+        Ok(Socket::open()?)
+    }
+
+    fn make_tap(&self, spec: &SlotSpec) -> Result<(), PassError> {
+        let (owner, group) = spec.tap_owner;
+        let tap = tap::Spec { name: spec.tap.name, index: spec.tap.index, owner, group };
+        tap::make(self.dev_net.as_fd(), &tap).map_err(|error| PassError::Tap { slot: spec.slot, error })
+    }
+}

@@ -1,0 +1,20 @@
+//! Carries plans out: the boot pass, the repair of single slots, and taking all down. Drives the kernel through
+//! `netlink` and `sys`; what is to be done is `plan`'s to say.
+
+mod destroy;
+mod error;
+mod host;
+mod knobs;
+mod make;
+mod messages;
+mod observe;
+mod parallel;
+mod pass;
+mod progress;
+mod template;
+
+pub use destroy::{Destroyed, destroy};
+pub use error::PassError;
+pub use knobs::OutOfReach;
+pub use pass::{Orders, SlotTimes, Summary, dry_run, rebuild, up};
+pub use progress::{Now, PhaseTime, Progress};

@@ -1,0 +1,85 @@
+//! Looks at what there is of a pool: root's dumps, then each slot's, held against the blueprint; changes nothing.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use super::error::PassError;
+use super::parallel;
+use super::progress::Progress;
+use crate::netlink::observed::{Address, Link, Neighbour, Route};
+use crate::netlink::{Socket, route};
+use crate::plan::inspect::{HostDump, InsideDump, inspect};
+use crate::plan::{Blueprint, Found, Observed, Parts};
+use crate::slot::SlotId;
+use crate::sys::netns;
+use crate::sys::vault::Vault;
+
+/// Root's devices and routes, of which the uplink and the host ends are found.
+#[derive(Debug)]
+pub struct Root {
+    /// All devices.
+    pub links: Vec<Link>,
+    /// All unicast routes.
+    pub routes: Vec<Route>,
+    neighbours: Vec<Neighbour>,
+}
+
+/// Dumps root.
+///
+/// # Errors
+/// [`PassError::Socket`].
+pub fn root(socket: &mut Socket) -> Result<Root, PassError> {
+    Ok(Root {
+        links: socket.dump(route::dump_links, Link::read)?,
+        routes: socket.dump(route::dump_routes, Route::read)?,
+        neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
+    })
+}
+
+/// Looks at every slot of which the vault or root shows anything; at `only` those, where given.
+///
+/// # Errors
+/// [`PassError`].
+pub fn pool(
+    blueprint: &Blueprint,
+    vault: Option<&Vault>,
+    root: Root,
+    only: Option<&BTreeSet<SlotId>>,
+    threads: usize,
+    stop: &AtomicBool,
+    progress: &Progress,
+) -> Result<Observed, PassError> {
+    let host = HostDump::new(blueprint, root.links, &root.routes, &root.neighbours)?;
+    let mut slots: BTreeSet<SlotId> = host.slots().collect();
+    if let Some(vault) = vault {
+        slots.extend(vault.slots()?);
+    }
+    slots.retain(|slot| only.is_none_or(|only| only.contains(slot)));
+    let slots: Vec<SlotId> = slots.into_iter().collect();
+    let found = Mutex::new(Vec::with_capacity(slots.len()));
+    let look = |(): &mut (), slot: &SlotId| {
+        let netns = vault.map_or(Ok(None), |v| v.netns(*slot))?;
+        let inside = netns.map(|netns| dump_inside(*slot, netns)).transpose()?;
+        let seen = inspect(&blueprint.slot(*slot), inside.as_ref(), &host);
+        if seen != Found::Parts(Parts::NONE) {
+            found.lock().expect("no holder panics").push((*slot, seen));
+        }
+        progress.advance(1);
+        Ok(())
+    };
+    progress.phase("observe", slots.len(), || parallel::for_each(threads, &slots, stop, || Ok(()), look))?;
+    Ok(Observed { slots: found.into_inner().expect("no holder panics").into_iter().collect() })
+}
+
+fn dump_inside(slot: SlotId, netns: impl AsFd) -> Result<InsideDump, PassError> {
+    netns::enter(netns).map_err(|errno| PassError::Slot { slot, call: "setns to its namespace", errno })?;
+    let mut socket = Socket::open()?;
+    Ok(InsideDump {
+        links: socket.dump(route::dump_links, Link::read)?,
+        addresses: socket.dump(route::dump_addresses, Address::read)?,
+        routes: socket.dump(route::dump_routes, Route::read)?,
+        neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
+    })
+}

@@ -1,0 +1,319 @@
+//! The boot pass from end to end: look, plan, turn the host's knobs, remove, make, raise, turn back; and the same for
+//! a few slots at a time. Says what came of it; decides by `plan` alone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::error::PassError;
+use super::host::Host;
+use super::knobs::{self, Knobs, OutOfReach};
+use super::make::Site;
+use super::observe;
+use super::parallel;
+use super::progress::{PhaseTime, Progress};
+use super::template::Template;
+use crate::config::Config;
+use crate::netlink::Socket;
+use crate::plan::diff::{LeftAlone, Make, diff, diff_of};
+use crate::plan::{Blueprint, Found, Observed, Part, Parts, Phase, Plan};
+use crate::slot::SlotId;
+use crate::sys::lock::Lock;
+use crate::sys::vault::{Inside, Vault};
+
+/// What a pass is given.
+pub struct Orders<'a> {
+    /// The pool that should be.
+    pub config: &'a Config,
+    /// Slots that must not be touched.
+    pub leased: &'a BTreeSet<SlotId>,
+    /// Set from outside to stop the pass at the next slot.
+    pub stop: &'a AtomicBool,
+    /// Where it says how far it is.
+    pub progress: &'a Progress,
+    /// Told of slots as they become whole: first `ready_after` of them, then the rest.
+    pub on_whole: &'a (dyn Fn(&[SlotId]) + Sync),
+}
+
+impl std::fmt::Debug for Orders<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Orders").field("config", self.config).field("leased", self.leased).finish_non_exhaustive()
+    }
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+pub struct Summary {
+    /// Slots that the pool has now.
+    pub slots: u32,
+    /// Of them, made from nothing.
+    pub created: usize,
+    /// Whole before.
+    pub adopted: usize,
+    /// There before, and completed.
+    pub repaired: usize,
+    /// Taken down.
+    pub removed: usize,
+    /// Leased, and not as they should be.
+    pub left_alone: Vec<LeftAlone>,
+    /// Host knobs that could not be turned.
+    pub out_of_reach: Vec<OutOfReach>,
+    /// The whole pass.
+    pub took: Duration,
+    /// Each phase.
+    pub phases: Vec<PhaseTime>,
+    /// The slots' times in the phase that makes them.
+    pub slot_times: SlotTimes,
+}
+
+/// How long slots took to make, in the order of making.
+#[derive(Clone, Debug, Default)]
+pub struct SlotTimes(pub Vec<u32>);
+
+impl SlotTimes {
+    /// The value below which `percent` of the slots lie, microseconds; 0 where none was made.
+    #[must_use]
+    pub fn percentile(times: &[u32], percent: usize) -> u32 {
+        let mut sorted = times.to_vec();
+        sorted.sort_unstable();
+        let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+        sorted.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// A pass that stopped, and what stands.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}\n{standing}; run `netslot up` again to go on from there")]
+pub struct Broken {
+    /// Why.
+    pub error: PassError,
+    /// What the pool is now.
+    pub standing: Standing,
+}
+
+/// What there is of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Slots that are whole.
+    pub whole: usize,
+    /// Slots of which something is there.
+    pub partial: usize,
+    /// Slots of which nothing is there.
+    pub absent: usize,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { whole, partial, absent } = self;
+        write!(f, "{whole} slots are whole, {partial} half-made, {absent} not begun")
+    }
+}
+
+/// Which slots a pass is about.
+#[derive(Clone, Copy, Debug)]
+enum Scope<'a> {
+    /// The config's, and whatever lies beyond.
+    Pool,
+    /// These alone, taken down first where anything of them is there.
+    Anew(&'a BTreeSet<SlotId>),
+}
+
+/// Brings the pool to what the config says.
+///
+/// # Errors
+/// [`Broken`]: the first failure, or a stop, with what stands. The host's knobs are turned back in any case.
+pub fn up(orders: &Orders<'_>) -> Result<Summary, Broken> {
+    run(orders, Scope::Pool)
+}
+
+/// Makes those slots from nothing, taking down first what is there of them. They may lie beyond `slots`, up to
+/// `slots_max`; no other slot is looked at.
+///
+/// # Errors
+/// As [`up`].
+pub fn rebuild(orders: &Orders<'_>, slots: &BTreeSet<SlotId>) -> Result<Summary, Broken> {
+    run(orders, Scope::Anew(slots))
+}
+
+/// What `up` would do.
+///
+/// # Errors
+/// [`PassError`].
+pub fn dry_run(orders: &Orders<'_>) -> Result<Plan, PassError> {
+    let vault = Vault::open(&orders.config.run_dir)?;
+    Ok(View::look(orders, Scope::Pool, &mut Socket::open()?, vault.as_ref())?.plan)
+}
+
+fn run(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Summary, Broken> {
+    let began = Instant::now();
+    let done = carry_out(orders, scope).map_err(|error| Broken { standing: standing(orders, scope), error })?;
+    let plan = done.plan;
+    let slots = plan.adopted as usize + plan.make.len() + plan.left_alone.len();
+    Ok(Summary {
+        slots: u32::try_from(slots).unwrap_or(u32::MAX),
+        created: plan.created(),
+        adopted: plan.adopted as usize,
+        repaired: plan.repaired(),
+        removed: plan.remove.len(),
+        left_alone: plan.left_alone,
+        out_of_reach: done.out_of_reach,
+        took: began.elapsed(),
+        phases: orders.progress.finished(),
+        slot_times: done.slot_times,
+    })
+}
+
+struct Done {
+    plan: Plan,
+    out_of_reach: Vec<OutOfReach>,
+    slot_times: SlotTimes,
+}
+
+fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
+    let run_dir = &orders.config.run_dir;
+    fs::create_dir_all(run_dir).map_err(|error| PassError::File { call: "create", path: run_dir.clone(), error })?;
+    let _alone = Lock::take(&run_dir.join("pass.lock"))?;
+    Knobs::repair(run_dir);
+    let mut socket = Socket::open()?;
+    let root = socket.netns()?;
+    let vault = match Vault::open(run_dir)? {
+        Some(vault) => vault,
+        None => Vault::make(run_dir)?,
+    };
+    let View { blueprint, plan, .. } = View::look(orders, scope, &mut socket, Some(&vault))?;
+    if plan.is_empty() {
+        return Ok(Done { plan, out_of_reach: Vec::new(), slot_times: SlotTimes::default() });
+    }
+    let (_turned, mut out_of_reach) = Knobs::turn(run_dir).map_err(|error| PassError::File {
+        call: "record the host's knobs in",
+        path: run_dir.clone(),
+        error,
+    })?;
+    let template = Template::make()?;
+    if template.is_inherited() {
+        out_of_reach.retain(|knob| knob.path != knobs::INHERIT); // set already, where we cannot see it
+    }
+    let site = Site::open(&blueprint, &vault, &template, &root)?;
+    let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root };
+    remove(orders, &plan, &mut host, &vault)?;
+    // The group message raises every host end there is: not while one of them is to be left alone.
+    let as_group = matches!(scope, Scope::Pool) && plan.left_alone.is_empty();
+    let mut slot_times = SlotTimes::default();
+    for round in rounds(&plan, orders.config.ready_after) {
+        slot_times.0.extend(make_round(orders, &round, &site, &mut host, as_group)?);
+        let slots: Vec<SlotId> = round.iter().map(|m| m.slot).collect();
+        (orders.on_whole)(&slots);
+    }
+    Ok(Done { plan, out_of_reach, slot_times })
+}
+
+/// What there is, and what follows from it.
+struct View {
+    blueprint: Blueprint,
+    observed: Observed,
+    plan: Plan,
+}
+
+impl View {
+    fn look(
+        orders: &Orders<'_>,
+        scope: Scope<'_>,
+        socket: &mut Socket,
+        vault: Option<&Vault>,
+    ) -> Result<Self, PassError> {
+        let root = observe::root(socket)?;
+        let blueprint = Blueprint::new(orders.config, mtu(orders.config, &root)?);
+        let only = match scope {
+            Scope::Pool => None,
+            Scope::Anew(slots) => Some(slots),
+        };
+        let threads = orders.config.threads;
+        let mut observed = observe::pool(&blueprint, vault, root, only, threads, orders.stop, orders.progress)?;
+        let plan = match scope {
+            Scope::Pool => diff(&blueprint, &observed, orders.leased),
+            Scope::Anew(slots) => {
+                for found in observed.slots.values_mut() {
+                    *found = Found::Wrong { why: "to be made anew".into() };
+                }
+                diff_of(&blueprint, &observed, orders.leased, slots.iter().copied())
+            }
+        };
+        Ok(Self { blueprint, observed, plan })
+    }
+}
+
+/// What stands after a pass that broke off; looked at afresh, as a failure says nothing of what came before it.
+fn standing(orders: &Orders<'_>, scope: Scope<'_>) -> Standing {
+    let look = || -> Result<View, PassError> {
+        let orders = Orders { stop: &AtomicBool::new(false), progress: &Progress::new(), ..*orders };
+        let vault = Vault::open(&orders.config.run_dir)?;
+        View::look(&orders, Scope::Pool, &mut Socket::open()?, vault.as_ref())
+    };
+    let Ok(view) = look() else { return Standing::default() };
+    let wanted: Vec<SlotId> = match scope {
+        Scope::Pool => view.blueprint.slots().collect(),
+        Scope::Anew(slots) => slots.iter().copied().collect(),
+    };
+    let mut standing = Standing::default();
+    for slot in wanted {
+        match view.observed.slots.get(&slot) {
+            Some(Found::Parts(parts)) if parts.has_all(view.blueprint.whole()) => standing.whole += 1,
+            Some(_) => standing.partial += 1,
+            None => standing.absent += 1,
+        }
+    }
+    standing
+}
+
+/// The slots up to `ready_after` go through all phases first, so that the pool can be of use while the rest is made.
+fn rounds(plan: &Plan, ready_after: Option<u32>) -> Vec<Vec<Make>> {
+    let first = ready_after.unwrap_or(u32::MAX);
+    let (early, late): (Vec<_>, Vec<_>) = plan.make.iter().copied().partition(|m| m.slot.number() < first);
+    [early, late].into_iter().filter(|round| !round.is_empty()).collect()
+}
+
+fn remove(orders: &Orders<'_>, plan: &Plan, host: &mut Host<'_>, vault: &Vault) -> Result<(), PassError> {
+    if plan.remove.is_empty() {
+        return Ok(());
+    }
+    let slots: Vec<SlotId> = plan.remove.iter().map(|r| r.slot).collect();
+    orders.progress.phase("remove", slots.len(), || {
+        host.delete(&slots)?;
+        let prepare = || Ok(vault.enter()?);
+        let forget = |inside: &mut Inside<'_>, slot: &SlotId| {
+            inside.forget(*slot)?;
+            orders.progress.advance(1);
+            Ok(())
+        };
+        Ok(parallel::for_each(1, &slots, orders.stop, prepare, forget)?)
+    })
+}
+
+fn make_round(
+    orders: &Orders<'_>,
+    round: &[Make],
+    site: &Site<'_>,
+    host: &mut Host<'_>,
+    as_group: bool,
+) -> Result<Vec<u32>, PassError> {
+    let (threads, stop, progress) = (orders.config.threads, orders.stop, orders.progress);
+    let part = |phase: Phase| -> Vec<Make> {
+        let of_phase = |m: &Make| Make { slot: m.slot, parts: m.parts.of_phase(phase) };
+        round.iter().map(of_phase).filter(|m| !m.parts.is_empty()).collect()
+    };
+    let (make, raise, outside) = (part(Phase::Make), part(Phase::Raise), part(Phase::Host));
+    let times = progress.phase("make", make.len(), || site.make(&make, threads, stop, progress))?;
+    progress.phase("raise", raise.len(), || site.make(&raise, threads, stop, progress))?;
+    progress.phase("host", outside.len(), || host.make(&outside, as_group, stop, progress))?;
+    let pairs = Parts::of(&[Part::UplinkUp, Part::HostEndUp]);
+    let raised: Vec<SlotId> = round.iter().filter(|m| m.parts.has_any(pairs)).map(|m| m.slot).collect();
+    progress.phase("settle", raised.len(), || host.settle(&raised, stop, progress))?;
+    Ok(times)
+}
+
+/// The MTU of the slots' devices.
+fn mtu(config: &Config, root: &observe::Root) -> Result<u32, PassError> {
+    let _ = root;
+    config.mtu.ok_or_else(|| PassError::Uplink("no mtu".into()))
+}
