@@ -15,3 +15,9 @@ pub mod sys;
 pub mod netlink;
 
 pub mod plan;
+
+pub mod logger;
+
+pub mod cli;
+
+pub mod commands;

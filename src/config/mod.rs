@@ -1,5 +1,7 @@
 //! The validated configuration: plain values that every other part takes as given; reading and refusing is `load`'s.
 
+pub mod load;
+
 use std::path::PathBuf;
 
 use crate::address::{Ipv4Net, Ipv6Net};
