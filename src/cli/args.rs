@@ -8,7 +8,6 @@ use clap::{Args, ValueEnum};
 use netslot_abi::SlotState;
 
 use super::value;
-use crate::limits::SLOTS_MAX;
 use crate::slot::{Generation, SlotId};
 
 /// Options of `up`.
@@ -31,7 +30,7 @@ pub struct UpArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Make this many instead of the configured number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = value::count)]
     pub slots: Option<u32>,
 }
 
@@ -54,7 +53,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub up: bool,
     /// Make this many instead of the configured number
-    #[arg(long, value_name = "N", requires = "up", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    #[arg(long, value_name = "N", requires = "up", value_parser = value::count)]
     pub slots: Option<u32>,
 }
 
@@ -96,8 +95,8 @@ Examples:
   netslot lease --json | jq -r .netns"
 )]
 pub struct LeaseArgs {
-    /// How many; all or none
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::count)]
     pub count: u32,
     /// How it is asked for.
     #[command(flatten)]
@@ -296,7 +295,7 @@ Examples:
 )]
 pub struct CheckArgs {
     /// Judge for this many slots instead of the configured number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = value::count)]
     pub slots: Option<u32>,
     /// List also what is as it should be
     #[arg(long)]

@@ -181,7 +181,7 @@ mod tests {
             ("release 70000 --generation 1", "0 to 65535"),
             ("bind 1 --generation 1 --vni 16777216 --remote 192.0.2.1 --tenant-ip 10.0.0.1", "0 to 16777215"),
             ("list --state lesed", "building, free, leased"),
-            ("lease --count 0", "1.."),
+            ("lease --count 0", "1 to 65536"),
         ] {
             let error = parse(line).expect_err(line).to_string();
             assert!(error.contains(right), "{line}: {error}");

@@ -23,6 +23,9 @@ pub enum ValueError {
     /// Not a slot.
     #[error("a slot is a number from 0 to {}, or one of its names, as in 42, slot42 or slot-0042", SLOTS_MAX - 1)]
     Slot,
+    /// Not a number of slots.
+    #[error("a number of slots is a whole number from 1 to {SLOTS_MAX}")]
+    Count,
     /// Not a generation.
     #[error("a generation is a whole number from 1 to {GENERATION_MAX}: the one that the lease was answered with")]
     Generation,
@@ -73,6 +76,14 @@ pub fn slot(text: &str) -> Result<SlotId, ValueError> {
         .or_else(|| address::slot_of_host_end(text))
         .or_else(|| address::slot_of_vault_name(text))
         .ok_or(ValueError::Slot)
+}
+
+/// Reads a number of slots.
+///
+/// # Errors
+/// Text that is no number, 0, and numbers past [`SLOTS_MAX`].
+pub fn count(text: &str) -> Result<u32, ValueError> {
+    text.parse().ok().filter(|count| (1..=SLOTS_MAX).contains(count)).ok_or(ValueError::Count)
 }
 
 /// Reads a lease's generation.
@@ -141,6 +152,10 @@ mod tests {
 
     #[test]
     fn bounds_hold_at_both_ends() {
+        assert_eq!((count("1"), count("65536")), (Ok(1), Ok(SLOTS_MAX)));
+        for bad in ["0", "65537", "-1", "x", ""] {
+            assert_eq!(count(bad), Err(ValueError::Count), "{bad:?}");
+        }
         assert_eq!(generation("1"), Ok(Generation(1)));
         assert_eq!(generation("72057594037927935"), Ok(Generation(GENERATION_MAX)));
         for bad in ["0", "72057594037927936", "-1", "x", ""] {
@@ -171,7 +186,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(text in "\\PC{0,40}") {
-            let _ = (duration(&text), slot(&text), generation(&text), vni(&text), tag(&text), state(&text));
+            let _ = (duration(&text), slot(&text), count(&text), generation(&text), vni(&text), tag(&text), state(&text));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From a parsed command line to an exit code: one file per command, and what all of them share; no command's own work.
 
+mod config;
 pub mod output;
 
 use std::error::Error;
@@ -14,6 +15,7 @@ pub use crate::cli::Exit;
 use crate::cli::{Cli, Command, GlobalArgs, UsageError};
 use crate::config::Config;
 use crate::config::load::{self, LoadError};
+use crate::config::parse::{Loaded, Overrides};
 use crate::logger;
 use output::Output;
 
@@ -27,13 +29,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure of that kind, told as the error and each of its sources, colons between.
+    /// A failure of that kind, told as the error and each of its sources, colons between; a source that its error has
+    /// told already is not told again.
     #[must_use]
     pub fn new(exit: Exit, error: impl Error) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
-            message = format!("{message}: {error}");
+            let text = error.to_string();
+            if !message.ends_with(&text) {
+                message = format!("{message}: {text}");
+            }
             source = error.source();
         }
         Self { exit, message: Some(message) }
@@ -85,7 +91,9 @@ pub struct Context {
 
 impl Context {
     fn new(global: &GlobalArgs) -> Self {
-        Self { config: global.config.clone(), socket: global.socket.clone() }
+        // A path that cannot be made absolute stays as it is, and is refused with the configuration.
+        let socket = global.socket.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        Self { config: global.config.clone(), socket }
     }
 
     /// The effective configuration, read anew.
@@ -93,11 +101,15 @@ impl Context {
     /// # Errors
     /// What is wrong with it, with [`Exit::Config`].
     pub fn config(&self) -> Result<Config, Failure> {
-        let mut config = load::load(self.config.as_deref())?;
-        if let Some(socket) = &self.socket {
-            config.socket.clone_from(socket);
-        }
-        Ok(config)
+        Ok(self.loaded(None)?.config)
+    }
+
+    /// The effective configuration with the origin of each value; `slots` is what `--slots` says.
+    ///
+    /// # Errors
+    /// What is wrong with it, with [`Exit::Config`].
+    pub fn loaded(&self, slots: Option<u32>) -> Result<Loaded, Failure> {
+        Ok(load::load(self.config.as_deref(), &Overrides { slots, socket: self.socket.clone() })?)
     }
 
     /// The daemon's socket: `--socket`, else the configuration's, which is then all that is read of it.
@@ -135,8 +147,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
-fn run(cli: &Cli, _out: &mut Output) -> Result<Exit, Failure> {
-    let _context = Context::new(&cli.global);
+fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
+    let context = Context::new(&cli.global);
     match &cli.command {
         Command::Up(_) => not_built("up"),
         Command::Serve(_) => not_built("serve"),
@@ -149,7 +161,7 @@ fn run(cli: &Cli, _out: &mut Output) -> Result<Exit, Failure> {
         Command::Show(_) => not_built("show"),
         Command::Status => not_built("status"),
         Command::Check(_) => not_built("check"),
-        Command::Config(_) => not_built("config"),
+        Command::Config(args) => config::run(args, &context, out),
         Command::Destroy(_) => not_built("destroy"),
     }
 }
@@ -172,6 +184,16 @@ mod tests {
         let failure = Failure::new(Exit::Host, Open(std::io::Error::from_raw_os_error(13)));
         assert_eq!(failure.message(), Some("open /dev/net/tun: Permission denied (os error 13)"));
         assert_eq!(failure.exit(), Exit::Host);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("bind /run/x: {0}")]
+    struct Told(#[source] std::io::Error);
+
+    #[test]
+    fn a_source_that_its_error_tells_is_told_once() {
+        let failure = Failure::new(Exit::Failed, Told(std::io::Error::from_raw_os_error(98)));
+        assert_eq!(failure.message(), Some("bind /run/x: Address already in use (os error 98)"));
     }
 
     #[test]

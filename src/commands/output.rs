@@ -61,6 +61,14 @@ impl Output {
         self.bytes(format!("{line}\n").as_bytes())
     }
 
+    /// Writes text that has its line ends already.
+    ///
+    /// # Errors
+    /// When the reader has gone or the write fails.
+    pub fn text(&mut self, text: &str) -> Result<(), OutputError> {
+        self.bytes(text.as_bytes())
+    }
+
     /// Writes a table.
     ///
     /// # Errors
