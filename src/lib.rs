@@ -17,3 +17,9 @@ pub mod netlink;
 pub mod plan;
 
 pub mod execute;
+
+pub mod logger;
+
+pub mod cli;
+
+pub mod commands;

@@ -7,6 +7,49 @@ pub const SLOTS_MAX: u32 = 65_536;
 /// Longest device name, without its terminating zero (`IFNAMSIZ` − 1).
 pub const LINK_NAME_BYTES_MAX: usize = 15;
 
+/// Smallest `ifindex_base`. The kernel numbers devices from 1 up, and a host end must stay far from the small indexes
+/// inside the slots (see `address::inside::UP_INDEX`); a host has made 1,000 devices by hand when these two meet.
+pub const IFINDEX_BASE_MIN: u32 = 1_000;
+
+/// Largest device index: the kernel keeps it in a signed 32-bit field.
+pub const IFINDEX_MAX: u32 = i32::MAX as u32;
+
+/// Smallest MTU of a guest: what every IPv4 host must be able to take (RFC 791).
+pub const MTU_MIN: u32 = 576;
+
+/// Smallest MTU that carries IPv6 (RFC 8200); below it the kernel gives a device no IPv6 at all.
+pub const MTU_MIN_IPV6: u32 = 1_280;
+
+/// Largest MTU of a tap: 65,535 less its Ethernet header (`tun_net_initialize`, drivers/net/tun.c).
+pub const MTU_MAX: u32 = 65_521;
+
+/// Bytes of a Unix socket's path: `sun_path` holds 108, one of them the terminating zero.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Bytes of any other path in the configuration: what the hello reply can carry of `netns_dir`.
+pub const PATH_BYTES_MAX: usize = 255;
+
+/// Bytes of one configuration file. The annotated example has about 9,000; a file past this is something else.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// Files in `netslot.toml.d`.
+pub const CONFIG_FILES_MAX: usize = 256;
+
+/// Connections to the daemon at most, each one fd: as many as slots.
+pub const CONNECTIONS_MAX: u32 = SLOTS_MAX;
+
+/// Bytes of unread replies that a connection must be allowed: the largest frame of the protocol.
+pub const REPLY_BYTES_MIN: u32 = 4_096;
+
+/// Bytes of unread replies that a connection may be allowed; all connections together still fit a worker's memory.
+pub const REPLY_BYTES_MAX: u32 = 16 << 20;
+
+/// Longest wait for a slot that can be configured, milliseconds: the protocol's own bound, one hour.
+pub const WAIT_MS_MAX: u32 = 3_600_000;
+
+/// Users above the quotas.
+pub const RESERVE_UIDS_MAX: usize = 1_024;
+
 /// Largest VNI: 24 bits in the Geneve header.
 pub const VNI_MAX: u32 = (1 << 24) - 1;
 

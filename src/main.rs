@@ -1,3 +1,7 @@
 //! The `netslot` binary: hands the command line to `commands` and its exit code to the system.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netslot::commands::main(std::env::args_os())
+}

@@ -1,4 +1,15 @@
-//! The validated configuration: plain values that every other part takes as given; reading and refusing is `load`'s.
+//! The validated configuration: plain values that every other part takes as given; how files become one is told by the
+//! files below (`load` → `parse` → `keys` → `value`, then `validate`), how one becomes text by `print`.
+
+mod keys;
+pub mod load;
+pub mod parse;
+pub mod print;
+#[cfg(test)]
+mod tests;
+pub mod underlay;
+mod validate;
+mod value;
 
 use std::path::PathBuf;
 

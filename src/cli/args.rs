@@ -1,0 +1,363 @@
+//! The options of each command, with the help that people read; syntax only, nothing here acts.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use netslot_abi::SlotState;
+
+use super::value;
+use crate::slot::{Generation, SlotId};
+
+/// Options of `up`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Make all slots, or repair, grow or shrink the pool to what is configured.
+
+The pass compares what is wanted with what exists and does the difference, so it can be run again at any time: a \
+whole pool costs nothing, a half-made one is finished, and a leased slot is never touched. Stopped by SIGINT or \
+SIGTERM it restores the host's settings and says what exists.",
+    after_help = "\
+Examples:
+  netslot up
+  netslot up --slots 4000 --json
+  netslot up --dry-run             # print what would be done, touch nothing"
+)]
+pub struct UpArgs {
+    /// Print the operations that would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Make this many instead of the configured number
+    #[arg(long, value_name = "N", value_parser = value::count)]
+    pub slots: Option<u32>,
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Hold the pool and lease it over the socket, until SIGINT or SIGTERM.
+
+The daemon adopts what 'netslot up' has made and every lease of the daemon before it. It may be killed at any time: \
+slots, leases and packets go on, and the next one adopts them again.",
+    after_help = "\
+Examples:
+  netslot serve
+  netslot serve --up               # make or repair the pool first, serving as soon as 'ready_after' slots are there
+  netslot serve --up --slots 64 --socket /tmp/netslot.sock"
+)]
+pub struct ServeArgs {
+    /// Make or repair the pool first, as 'netslot up' does
+    #[arg(long)]
+    pub up: bool,
+    /// Make this many instead of the configured number
+    #[arg(long, value_name = "N", requires = "up", value_parser = value::count)]
+    pub slots: Option<u32>,
+}
+
+/// When a lease ends without a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Only by 'release'
+    Explicit,
+    /// When the process that leased it ends, however it ends
+    OnExit,
+    /// When the connection that leased it closes
+    OnDisconnect,
+}
+
+/// How a lease is asked for.
+#[derive(Debug, Args)]
+pub struct LeaseOptions {
+    /// Wait this long for a free slot: 500ms, 2s, 1m; 0 fails at once
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = value::duration)]
+    pub wait: Duration,
+    /// Your own word for the lease, up to 24 bytes; 'list' shows it and filters by it
+    #[arg(long, value_name = "TEXT", value_parser = value::tag)]
+    pub tag: Option<String>,
+}
+
+/// Options of `lease`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Lease free slots and print what a VMM needs: namespace, tap, addresses, MACs, MTU, and the generation.
+
+The generation is the proof of ownership that bind, unbind and release ask for; an older one is refused, whoever \
+shows it. The lease lasts until it is released, since this command ends at once: use 'exec', or a client of your own, \
+for leases that end with a process.",
+    after_help = "\
+Examples:
+  netslot lease --tag build-17
+  netslot lease --count 8 --wait 2s --json     # one JSON object per line
+  netslot lease --json | jq -r .netns"
+)]
+pub struct LeaseArgs {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::count)]
+    pub count: u32,
+    /// How it is asked for.
+    #[command(flatten)]
+    pub lease: LeaseOptions,
+    /// When the lease ends without a release
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Policy::Explicit)]
+    pub policy: Policy,
+}
+
+/// Which tenant network a slot is bound to.
+#[derive(Clone, Debug, Args)]
+pub struct BindOptions {
+    /// The tenant's virtual network identifier
+    #[arg(long, value_parser = value::vni)]
+    pub vni: u32,
+    /// Outer address of the other end of the tunnel
+    #[arg(long, value_name = "IP")]
+    pub remote: IpAddr,
+    /// The guest's address in the tenant's network; once for IPv4, once for IPv6
+    #[arg(long = "tenant-ip", value_name = "IP", required = true)]
+    pub tenant_ips: Vec<IpAddr>,
+}
+
+/// The guest's addresses in the tenant's network; at least one is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantIps {
+    /// The IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Options that are each right and do not go together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UsageError {
+    /// Two addresses of one family.
+    #[error("--tenant-ip {0} and {1}: one IPv4 and one IPv6 address at most")]
+    TenantIpTwice(IpAddr, IpAddr),
+    /// `0.0.0.0`, `::`, multicast or broadcast: a record keeps zero for "none", and no guest may bear the others.
+    #[error("--tenant-ip {0}: no guest can have that address")]
+    TenantIpUnusable(IpAddr),
+}
+
+impl BindOptions {
+    /// The tenant addresses by family.
+    ///
+    /// # Errors
+    /// Two of one family, or an address that no guest can have.
+    pub fn tenant_ips(&self) -> Result<TenantIps, UsageError> {
+        let mut ips = TenantIps { v4: None, v6: None };
+        for ip in &self.tenant_ips {
+            let unusable = ip.is_unspecified() || ip.is_multicast() || *ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+            if unusable {
+                return Err(UsageError::TenantIpUnusable(*ip));
+            }
+            let before = match ip {
+                IpAddr::V4(v4) => ips.v4.replace(*v4).map(IpAddr::V4),
+                IpAddr::V6(v6) => ips.v6.replace(*v6).map(IpAddr::V6),
+            };
+            if let Some(before) = before {
+                return Err(UsageError::TenantIpTwice(before, *ip));
+            }
+        }
+        Ok(ips)
+    }
+}
+
+/// Options of `bind`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Connect a leased slot to a tenant's network: from the next packet on, what the guest sends travels encapsulated to \
+the remote under that VNI, and what arrives for (VNI, tenant address) reaches the guest.
+
+Binding again replaces the binding. A slot that is not bound sends through the host's uplink instead.",
+    after_help = "\
+Examples:
+  netslot bind 42 --generation 7 --vni 5001 --remote 192.0.2.10 --tenant-ip 10.0.3.4
+  netslot bind slot42 --generation 7 --vni 5001 --remote 2001:db8::10 --tenant-ip 10.0.3.4 --tenant-ip fd00:3::4"
+)]
+pub struct BindArgs {
+    /// The slot: 42, slot42 or slot-0042
+    #[arg(value_parser = value::slot)]
+    pub slot: SlotId,
+    /// The generation that the lease was answered with
+    #[arg(long, value_name = "G", value_parser = value::generation)]
+    pub generation: Generation,
+    /// What to bind to.
+    #[command(flatten)]
+    pub bind: BindOptions,
+}
+
+/// Options of `unbind`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netslot unbind 42 --generation 7")]
+pub struct UnbindArgs {
+    /// The slot: 42, slot42 or slot-0042
+    #[arg(value_parser = value::slot)]
+    pub slot: SlotId,
+    /// The generation that the lease was answered with
+    #[arg(long, value_name = "G", value_parser = value::generation)]
+    pub generation: Generation,
+}
+
+/// Options of `release`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Give a leased slot back. It is unbound at once, then scrubbed in the background and leased again only when it is \
+proven equal to a fresh one; a tap that the VMM still holds open is waited for.",
+    after_help = "Examples:\n  netslot release 42 --generation 7"
+)]
+pub struct ReleaseArgs {
+    /// The slot: 42, slot42 or slot-0042
+    #[arg(value_parser = value::slot)]
+    pub slot: SlotId,
+    /// The generation that the lease was answered with
+    #[arg(long, value_name = "G", value_parser = value::generation)]
+    pub generation: Generation,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Lease a slot, run a program inside its network namespace, and give the slot back when the program ends.
+
+The program finds the slot in its environment: NETSLOT_SLOT, NETSLOT_GENERATION, NETSLOT_TAP, NETSLOT_GUEST_IP and \
+so on. Signals are passed on to it, and its exit code becomes this command's. With --vni, --remote and --tenant-ip \
+the slot is bound before the program starts.",
+    after_help = "\
+Examples:
+  netslot exec -- ip -brief address
+  netslot exec --wait 2s --tag vm-1 -- firecracker --api-sock /tmp/vm-1.sock
+  netslot exec --vni 5001 --remote 192.0.2.10 --tenant-ip 10.0.3.4 -- sh",
+    // Of the binding, all or nothing: clap leaves the options of an optional group required on their own.
+    mut_arg("vni", |vni| vni.required(false).requires_all(["remote", "tenant_ips"])),
+    mut_arg("remote", |remote| remote.required(false).requires("vni")),
+    mut_arg("tenant_ips", |ips| ips.required(false).requires("vni"))
+)]
+pub struct ExecArgs {
+    /// How the slot is asked for.
+    #[command(flatten)]
+    pub lease: LeaseOptions,
+    /// When the lease ends, should this command be killed before it can release
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Policy::OnExit)]
+    pub policy: Policy,
+    /// What to bind to, if anything.
+    #[command(flatten)]
+    pub bind: Option<BindOptions>,
+    /// The program and its arguments, after --
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  netslot list
+  netslot list --state leased --json | jq length
+  netslot list --state quarantined
+  netslot list --uid 1000 --tag build-17")]
+pub struct ListArgs {
+    /// Only slots in this state
+    #[arg(long, value_parser = value::state)]
+    pub state: Option<SlotState>,
+    /// Only slots that this user has leased
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// Only slots that were leased with this tag
+    #[arg(long, value_name = "TEXT", value_parser = value::tag)]
+    pub tag: Option<String>,
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json")]
+pub struct ShowArgs {
+    /// The slot: 42, slot42 or slot-0042
+    #[arg(value_parser = value::slot)]
+    pub slot: SlotId,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+List what this host lacks before a pool can be made: for each thing its value, what is needed, why, and the command \
+that mends it. Nothing is changed. Ends with 4 if something is missing without which no pool can be made.",
+    after_help = "\
+Examples:
+  netslot check
+  netslot check --slots 10000
+  netslot check --json | jq '.findings[] | select(.level == \"lack\")'"
+)]
+pub struct CheckArgs {
+    /// Judge for this many slots instead of the configured number
+    #[arg(long, value_name = "N", value_parser = value::count)]
+    pub slots: Option<u32>,
+    /// List also what is as it should be
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Options of `config`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Print the effective configuration as a file that could be used as it stands, with the origin of each value.",
+    after_help = "\
+Examples:
+  netslot config
+  netslot config --check --config ./netslot.toml   # say whether it would be taken, print nothing
+  netslot config --json | jq .slot_cidr"
+)]
+pub struct ConfigArgs {
+    /// Print nothing: only say whether the configuration would be taken
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Options of `destroy`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Take all slots down and remove what 'netslot up' has made. Refused while slots are leased, unless --force is given: \
+then the VMs in them lose their network.",
+    after_help = "Examples:\n  netslot destroy\n  netslot destroy --force"
+)]
+pub struct DestroyArgs {
+    /// Also take leased slots down
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(ips: &[&str]) -> BindOptions {
+        let tenant_ips = ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+        BindOptions { vni: 1, remote: Ipv4Addr::LOCALHOST.into(), tenant_ips }
+    }
+
+    #[test]
+    fn tenant_addresses_are_one_of_each_family() {
+        assert_eq!(
+            options(&["fd00::1", "10.0.0.1"]).tenant_ips(),
+            Ok(TenantIps { v4: "10.0.0.1".parse().ok(), v6: "fd00::1".parse().ok() })
+        );
+        assert_eq!(options(&["fd00::1"]).tenant_ips(), Ok(TenantIps { v4: None, v6: "fd00::1".parse().ok() }));
+        let twice = options(&["10.0.0.1", "10.0.0.2"]).tenant_ips().expect_err("two of IPv4");
+        assert_eq!(twice.to_string(), "--tenant-ip 10.0.0.1 and 10.0.0.2: one IPv4 and one IPv6 address at most");
+    }
+
+    #[test]
+    fn an_address_that_no_guest_can_have_is_refused() {
+        for ip in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            let refused = options(&[ip]).tenant_ips();
+            assert!(matches!(refused, Err(UsageError::TenantIpUnusable(_))), "{ip}: {refused:?}");
+        }
+    }
+}
