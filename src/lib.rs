@@ -15,3 +15,5 @@ pub mod sys;
 pub mod netlink;
 
 pub mod plan;
+
+pub mod ledger;
