@@ -10,6 +10,8 @@ pub mod address;
 
 pub mod config;
 
+pub mod ledger;
+
 pub mod sys;
 
 pub mod netlink;

@@ -79,6 +79,19 @@ pub const NETLINK_WAIT_S: i64 = 130;
 /// a pass raises few in each.
 pub const CARRIER_WAIT_S: u64 = 60;
 
+/// Slots of one lease. Each sends its namespace and may send its tap by `SCM_RIGHTS`, and the kernel takes 253 fds in
+/// one message (`SCM_MAX_FD`, include/net/scm.h).
+pub const LEASE_SLOTS_MAX: u32 = 64;
+
+/// Lease requests that wait for a slot, in all. A waiter is 128 bytes, so the queue is half a megabyte; more of them
+/// than this are not served by waiting but by a larger pool.
+pub const WAITERS_MAX: u32 = 4_096;
+
+/// Connections that root has beyond `quotas.connections`, so that an admin can look at a daemon whose clients have
+/// taken all others.
+pub const CONNECTIONS_KEPT_FOR_ROOT: u32 = 8;
+
 const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);
+const _: () = assert!(LEASE_SLOTS_MAX * 2 <= 253);

@@ -65,6 +65,13 @@ impl SlotState {
     }
 }
 
+/// Bits of [`LedgerRecord::flags`].
+pub mod ledger_flag {
+    /// Granted, and the reply not yet handed to the kernel. Whoever finds it after a crash knows that no client ever
+    /// learnt of the lease, and gives it back.
+    pub const UNSENT: u8 = 1;
+}
+
 /// Largest generation: the commit word keeps 56 bits for it. At a million leases and releases per second, 2,284 years.
 pub const GENERATION_MAX: u64 = (1 << 56) - 1;
 
@@ -72,7 +79,8 @@ pub const GENERATION_MAX: u64 = (1 << 56) - 1;
 ///
 /// Only `commit` decides. A writer fills the other fields while the committed state gives them no meaning (the owner's
 /// while the slot is not leased, the reason while it is not quarantined) and stores `commit` last, in one aligned
-/// 8-byte store; so a writer killed between two stores leaves the old state, never a mixture.
+/// 8-byte store; so a writer killed between two stores leaves the old state, never a mixture. `flags` alone changes
+/// while the slot is leased; it shares one aligned word with fields that stay as they are, so that store is whole too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LedgerRecord {
@@ -94,8 +102,8 @@ pub struct LedgerRecord {
     pub reason: u8,
     /// Bytes of `tag` in use.
     pub tag_len: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// See [`ledger_flag`].
+    pub flags: u8,
     /// The owner's own word for the lease, UTF-8.
     pub tag: [u8; TAG_BYTES],
 }
