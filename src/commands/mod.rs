@@ -1,7 +1,12 @@
 //! From a parsed command line to an exit code: one file per command, and what all of them share; no command's own work.
 
 mod config;
+mod destroy;
 pub mod output;
+mod pool;
+mod progress;
+mod signals;
+mod up;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -150,7 +155,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
     let context = Context::new(&cli.global);
     match &cli.command {
-        Command::Up(_) => not_built("up"),
+        Command::Up(args) => up::run(args, &context, out),
         Command::Serve(_) => not_built("serve"),
         Command::Lease(_) => not_built("lease"),
         Command::Bind(_) => not_built("bind"),
@@ -162,7 +167,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Status => not_built("status"),
         Command::Check(_) => not_built("check"),
         Command::Config(args) => config::run(args, &context, out),
-        Command::Destroy(_) => not_built("destroy"),
+        Command::Destroy(args) => destroy::run(args, &context, out),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::parallel::Halt;
+use crate::config::underlay::UnderlayError;
 use crate::limits::CARRIER_WAIT_S;
 use crate::netlink::{Refusal, SocketError};
 use crate::plan::Part;
@@ -73,10 +74,10 @@ pub enum PassError {
         error: io::Error,
     },
     /// An rtnetlink socket failed.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0.errno()))]
     Socket(#[from] SocketError),
     /// The vault failed.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0.errno()))]
     Vault(#[from] VaultError),
     /// A device that is not ours is in the way.
     #[error(transparent)]
@@ -99,19 +100,30 @@ pub enum PassError {
         more: usize,
     },
     /// No MTU could be told.
-    #[error("{0}")]
-    Uplink(String),
-    /// Leases stand on the pool.
-    #[error(
-        "{leased} slots are leased: release them first, or use --force, and their guests lose their network at once"
-    )]
-    Leased {
-        /// How many.
-        leased: usize,
-    },
-    /// The lease records cannot be read.
-    #[error("{0}")]
-    Ledger(String),
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+}
+
+impl PassError {
+    /// Whether the kernel refused for want of privilege.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let denied = |errno: Errno| matches!(errno, Errno::EPERM | Errno::EACCES);
+        match self {
+            Self::Refused { refusal, .. } | Self::RefusedAll { refusal, .. } => denied(refusal.errno),
+            Self::Tap { error, .. } => denied(error.errno),
+            Self::Slot { errno, .. } | Self::Call { errno, .. } => denied(*errno),
+            Self::File { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Vault(error) => denied(error.errno()),
+            Self::Socket(error) => denied(error.errno()),
+            Self::Lock(LockError::File { error, .. }) => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Foreign(_)
+            | Self::Lock(LockError::Held { .. })
+            | Self::Stopped
+            | Self::NoCarrier { .. }
+            | Self::Underlay(_) => false,
+        }
+    }
 }
 
 impl From<Halt<PassError>> for PassError {

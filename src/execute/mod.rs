@@ -16,5 +16,5 @@ mod template;
 pub use destroy::{Destroyed, destroy};
 pub use error::PassError;
 pub use knobs::OutOfReach;
-pub use pass::{Orders, SlotTimes, Summary, dry_run, rebuild, up};
+pub use pass::{Broken, Orders, Standing, Summary, dry_run, rebuild, up};
 pub use progress::{Now, PhaseTime, Progress};

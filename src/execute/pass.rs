@@ -2,7 +2,6 @@
 //! a few slots at a time. Says what came of it; decides by `plan` alone.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,12 @@ use super::observe;
 use super::parallel;
 use super::progress::{PhaseTime, Progress};
 use super::template::Template;
+use nix::libc;
+
 use crate::config::Config;
+use crate::config::underlay::{self, SeenDefaultRoute, SeenLink, UnderlayError};
 use crate::netlink::Socket;
+use crate::netlink::observed::Route;
 use crate::plan::diff::{LeftAlone, Make, diff, diff_of};
 use crate::plan::{Blueprint, Found, Observed, Part, Parts, Phase, Plan};
 use crate::slot::SlotId;
@@ -63,23 +66,8 @@ pub struct Summary {
     pub took: Duration,
     /// Each phase.
     pub phases: Vec<PhaseTime>,
-    /// The slots' times in the phase that makes them.
-    pub slot_times: SlotTimes,
-}
-
-/// How long slots took to make, in the order of making.
-#[derive(Clone, Debug, Default)]
-pub struct SlotTimes(pub Vec<u32>);
-
-impl SlotTimes {
-    /// The value below which `percent` of the slots lie, microseconds; 0 where none was made.
-    #[must_use]
-    pub fn percentile(times: &[u32], percent: usize) -> u32 {
-        let mut sorted = times.to_vec();
-        sorted.sort_unstable();
-        let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-        sorted.get(at).copied().unwrap_or_default()
-    }
+    /// How long each slot took in the phase that makes it, microseconds, in the order of making.
+    pub slot_us: Vec<u32>,
 }
 
 /// A pass that stopped, and what stands.
@@ -160,19 +148,18 @@ fn run(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Summary, Broken> {
         out_of_reach: done.out_of_reach,
         took: began.elapsed(),
         phases: orders.progress.finished(),
-        slot_times: done.slot_times,
+        slot_us: done.slot_us,
     })
 }
 
 struct Done {
     plan: Plan,
     out_of_reach: Vec<OutOfReach>,
-    slot_times: SlotTimes,
+    slot_us: Vec<u32>,
 }
 
 fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     let run_dir = &orders.config.run_dir;
-    fs::create_dir_all(run_dir).map_err(|error| PassError::File { call: "create", path: run_dir.clone(), error })?;
     let _alone = Lock::take(&run_dir.join("pass.lock"))?;
     Knobs::repair(run_dir);
     let mut socket = Socket::open()?;
@@ -183,14 +170,14 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     };
     let View { blueprint, plan, .. } = View::look(orders, scope, &mut socket, Some(&vault))?;
     if plan.is_empty() {
-        return Ok(Done { plan, out_of_reach: Vec::new(), slot_times: SlotTimes::default() });
+        return Ok(Done { plan, out_of_reach: Vec::new(), slot_us: Vec::new() });
     }
     let (_turned, mut out_of_reach) = Knobs::turn(run_dir).map_err(|error| PassError::File {
         call: "record the host's knobs in",
         path: run_dir.clone(),
         error,
     })?;
-    let template = Template::make()?;
+    let template = Template::make(blueprint.whole().has(Part::HostRoute6))?;
     if template.is_inherited() {
         out_of_reach.retain(|knob| knob.path != knobs::INHERIT); // set already, where we cannot see it
     }
@@ -199,13 +186,13 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     remove(orders, &plan, &mut host, &vault)?;
     // The group message raises every host end there is: not while one of them is to be left alone.
     let as_group = matches!(scope, Scope::Pool) && plan.left_alone.is_empty();
-    let mut slot_times = SlotTimes::default();
+    let mut slot_us = Vec::with_capacity(plan.make.len());
     for round in rounds(&plan, orders.config.ready_after) {
-        slot_times.0.extend(make_round(orders, &round, &site, &mut host, as_group)?);
+        slot_us.extend(make_round(orders, &round, &site, &mut host, as_group)?);
         let slots: Vec<SlotId> = round.iter().map(|m| m.slot).collect();
         (orders.on_whole)(&slots);
     }
-    Ok(Done { plan, out_of_reach, slot_times })
+    Ok(Done { plan, out_of_reach, slot_us })
 }
 
 /// What there is, and what follows from it.
@@ -312,8 +299,17 @@ fn make_round(
     Ok(times)
 }
 
-/// The MTU of the slots' devices.
-fn mtu(config: &Config, root: &observe::Root) -> Result<u32, PassError> {
-    let _ = root;
-    config.mtu.ok_or_else(|| PassError::Uplink("no mtu".into()))
+/// The MTU of the slots' devices. A host that has no default route yet, as in an initramfs, needs no uplink where the
+/// config says the MTU.
+fn mtu(config: &Config, root: &observe::Root) -> Result<u32, UnderlayError> {
+    let name = |index| root.links.iter().find(|l| l.index == index).and_then(|l| l.name.parse().ok());
+    let links: Vec<SeenLink> =
+        root.links.iter().filter_map(|l| Some(SeenLink { name: l.name.parse().ok()?, mtu: l.mtu })).collect();
+    let is_default = |r: &&Route| r.prefix == 0 && r.table == u32::from(libc::RT_TABLE_MAIN);
+    let seen = |r: &Route| Some(SeenDefaultRoute { device: name(r.index)?, ipv6: r.ipv6, metric: r.metric });
+    let routes: Vec<SeenDefaultRoute> = root.routes.iter().filter(is_default).filter_map(seen).collect();
+    match (underlay::resolve(config, &links, &routes), config.mtu) {
+        (Err(UnderlayError::NoDefaultRoute(_)), Some(mtu)) => Ok(mtu),
+        (resolved, _) => resolved.map(|underlay| underlay.mtu),
+    }
 }

@@ -16,7 +16,9 @@ use crate::sys::netns;
 /// What a slot's namespace starts with, below /proc/sys/net. With IPv6 it stays silent (no address made, no router
 /// asked, no duplicate looked for) though it cannot be switched off here: `disable_ipv6` is never inherited
 /// (addrconf_init_net, net/ipv6/addrconf.c).
-const SYSCTLS: [(&str, &str); 16] = [
+///
+/// No IPv6 forwarding where the pool has no IPv6: a router joins ff02::2 on every device, and reports that.
+const SYSCTLS: [(&str, &str); 15] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/rp_filter", "1"),
     ("ipv4/conf/default/rp_filter", "1"),
@@ -24,7 +26,6 @@ const SYSCTLS: [(&str, &str); 16] = [
     ("ipv4/conf/default/accept_redirects", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
     ("ipv4/conf/default/send_redirects", "0"),
-    ("ipv6/conf/all/forwarding", "1"),
     ("ipv6/conf/all/accept_ra", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/all/accept_redirects", "0"),
@@ -35,6 +36,9 @@ const SYSCTLS: [(&str, &str); 16] = [
     ("ipv6/conf/all/addr_gen_mode", "1"),
 ];
 
+/// Besides, where the pool has IPv6.
+const SYSCTLS6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
+
 /// A namespace in which [`SYSCTLS`] are set.
 #[derive(Debug)]
 pub struct Template {
@@ -42,6 +46,7 @@ pub struct Template {
     /// /proc/sys/net as an open directory: what it shows follows the namespace of the thread that looks, and the
     /// threads that look have no /proc.
     sysctls: OwnedFd,
+    ipv6: bool,
     inherited: bool,
 }
 
@@ -50,22 +55,22 @@ impl Template {
     ///
     /// # Errors
     /// [`PassError`]: EPERM without CAP_SYS_ADMIN.
-    pub fn make() -> Result<Self, PassError> {
+    pub fn make(ipv6: bool) -> Result<Self, PassError> {
         let path = PathBuf::from("/proc/sys/net");
         let sysctls =
             File::open(&path).map(OwnedFd::from).map_err(|error| PassError::File { call: "open", path, error })?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 make_namespace()?;
-                write_all(&sysctls)?;
+                write_all(&sysctls, ipv6)?;
                 let path = PathBuf::from("/proc/thread-self/ns/net");
                 let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
                 make_namespace()?;
-                Ok::<_, PassError>((netns, are_inherited(&sysctls)))
+                Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6)))
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
-        .map(|(netns, inherited)| Self { netns, sysctls, inherited })
+        .map(|(netns, inherited)| Self { netns, sysctls, ipv6, inherited })
     }
 
     /// Whether a namespace made from it starts with its sysctls.
@@ -83,7 +88,7 @@ impl Template {
     pub fn make_namespace(&self) -> Result<(), PassError> {
         netns::enter(self.netns.as_fd()).map_err(failed("setns to the template namespace"))?;
         make_namespace()?;
-        if self.inherited { Ok(()) } else { write_all(&self.sysctls) }
+        if self.inherited { Ok(()) } else { write_all(&self.sysctls, self.ipv6) }
     }
 }
 
@@ -91,8 +96,13 @@ fn make_namespace() -> Result<(), PassError> {
     netns::make().map_err(failed("unshare(CLONE_NEWNET)"))
 }
 
-fn write_all(sysctls: &OwnedFd) -> Result<(), PassError> {
-    for (name, value) in SYSCTLS {
+/// The sysctls of a pool with or without IPv6.
+fn wanted(ipv6: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    SYSCTLS.into_iter().chain(SYSCTLS6.into_iter().filter(move |_| ipv6))
+}
+
+fn write_all(sysctls: &OwnedFd, ipv6: bool) -> Result<(), PassError> {
+    for (name, value) in wanted(ipv6) {
         match openat(sysctls, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => File::from(fd).write_all(value.as_bytes()).map_err(|error| {
                 let path = PathBuf::from("/proc/sys/net").join(name);
@@ -105,13 +115,13 @@ fn write_all(sysctls: &OwnedFd) -> Result<(), PassError> {
     Ok(())
 }
 
-fn are_inherited(sysctls: &OwnedFd) -> bool {
-    SYSCTLS.iter().all(|(name, value)| {
-        let Ok(fd) = openat(sysctls, *name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
+fn are_inherited(sysctls: &OwnedFd, ipv6: bool) -> bool {
+    wanted(ipv6).all(|(name, value)| {
+        let Ok(fd) = openat(sysctls, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
             return name.starts_with("ipv6/");
         };
         let mut found = String::new();
-        File::from(fd).read_to_string(&mut found).is_ok_and(|_| found.trim() == *value)
+        File::from(fd).read_to_string(&mut found).is_ok_and(|_| found.trim() == value)
     })
 }
 

@@ -57,6 +57,18 @@ pub enum SocketError {
     Torn,
 }
 
+impl SocketError {
+    /// The kernel's error number, where it gave one.
+    #[must_use]
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Call { error, .. } => error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw),
+            Self::Refused(refusal) => refusal.errno,
+            Self::Silent | Self::Malformed(_) | Self::Torn => Errno::UnknownErrno,
+        }
+    }
+}
+
 /// One message of a batch that the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

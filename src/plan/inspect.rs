@@ -152,6 +152,7 @@ fn look_inside(spec: &SlotSpec, inside: &InsideDump, parts: &mut Parts) -> Resul
     }
     if let Some(up) = link(&spec.up) {
         matches_device(up, &spec.up, "veth")?;
+        matches_mtu(up, &spec.up)?;
         parts.set(Part::VethPair, true);
         parts.set(Part::UplinkUp, up.up);
     }
@@ -160,6 +161,9 @@ fn look_inside(spec: &SlotSpec, inside: &InsideDump, parts: &mut Parts) -> Resul
         let on_bridge = tap.master == spec.bridge.index.0;
         if on_bridge {
             matches_device(tap, &spec.tap, "tun")?;
+            matches_mtu(tap, &spec.tap)?;
+            // Without a port the bridge's MTU is its default: it follows the ports' (br_mtu_auto_adjust).
+            link(&spec.bridge).map_or(Ok(()), |bridge| matches_mtu(bridge, &spec.bridge))?;
         }
         parts.set(Part::Tap, true);
         parts.set(Part::TapOnBridge, on_bridge);
@@ -214,6 +218,7 @@ fn look_at_host_end(spec: &SlotSpec, end: Option<&HostEnd>, parts: &mut Parts) -
         (None, true) => return Err(format!("up0 without its host end {} in this namespace", spec.host_end.name)),
     };
     matches_device(&end.link, &spec.host_end, "veth")?;
+    matches_mtu(&end.link, &spec.host_end)?;
     parts.set(Part::HostEndQuiet, !end.link.ipv6);
     parts.set(Part::HostEndUp, end.link.up);
     let knows =
@@ -239,8 +244,12 @@ fn matches_device(link: &Link, expected: &Device, kind: &str) -> Result<(), Stri
         let mac = link.mac.map_or("none".into(), |m| m.to_string());
         return Err(format!("{name} has MAC {mac}, not {}", expected.mac));
     }
+    Ok(())
+}
+
+fn matches_mtu(link: &Link, expected: &Device) -> Result<(), String> {
     if link.mtu != expected.mtu {
-        return Err(format!("{name} has MTU {}, not {}", link.mtu, expected.mtu));
+        return Err(format!("{} has MTU {}, not {}", expected.name, link.mtu, expected.mtu));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Lock files: one holder at a time, let go by the kernel when the holder dies; carry the holder's pid for people.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -33,12 +33,15 @@ pub enum LockError {
 }
 
 impl Lock {
-    /// Takes the lock without waiting.
+    /// Takes the lock without waiting; makes the directory for it.
     ///
     /// # Errors
     /// [`LockError::Held`] with the holder's pid where the file tells it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let err = |error| LockError::File { path: path.into(), error };
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(err)?;
+        }
         // Not truncated at open: the content is the holder's until the lock is ours.
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(err)?;
@@ -69,7 +72,7 @@ mod tests {
     #[test]
     fn a_second_taker_is_told_who_holds_it_and_the_drop_lets_go() {
         let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("lock");
+        let path = dir.path().join("deep/lock");
         let first = Lock::take(&path).expect("free");
         let refused = Lock::take(&path).expect_err("held").to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");

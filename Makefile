@@ -1,0 +1,39 @@
+# netslot: what a person types. `make` builds the static binary; `make demo` shows it; `make test` proves it.
+TARGET  := $(shell uname -m)-unknown-linux-gnu
+BINARY  := target/$(TARGET)/release/netslot
+# The explicit target keeps crt-static away from proc macros, which cannot be built with it.
+STATIC  := RUSTFLAGS="-C target-feature=+crt-static"
+CARGO   := cargo
+
+.PHONY: all demo test bench lint tools install clean
+
+all: $(BINARY)
+
+$(BINARY): FORCE
+	$(STATIC) $(CARGO) build --release --target $(TARGET)
+
+# Everything a fresh Debian 12 lacks for demo, test and bench.
+tools:
+	tests/tools.sh
+
+demo: tools all
+	tests/demo.sh $(BINARY)
+
+test: tools all
+	NETSLOT=$(abspath $(BINARY)) tests/run.sh
+
+bench: tools all
+	NETSLOT=$(abspath $(BINARY)) tests/bench/run.sh
+
+lint: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	tests/deny.sh
+
+install: all
+	install -D -m 0755 $(BINARY) $(DESTDIR)/usr/bin/netslot
+
+clean:
+	$(CARGO) clean
+
+FORCE:

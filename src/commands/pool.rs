@@ -1,0 +1,51 @@
+//! What the commands that change a pool ask first: who serves it, and which of its slots are leased.
+
+use std::collections::BTreeSet;
+
+use netslot_abi::SlotState;
+
+use super::{Exit, Failure};
+use crate::config::Config;
+use crate::execute::PassError;
+use crate::ledger::{Records, Store as _};
+use crate::slot::SlotId;
+use crate::sys::lock::{Lock, LockError};
+use crate::sys::records::{RecordsError, RecordsFile};
+
+impl From<PassError> for Failure {
+    fn from(error: PassError) -> Self {
+        let exit = match &error {
+            PassError::Stopped => Exit::Interrupted,
+            PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
+            PassError::Underlay(_) => Exit::Config,
+            other if other.is_permission() => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// Takes the place of the daemon, so that none starts and none leases while slots are made or taken away.
+///
+/// # Errors
+/// [`LockError::Held`] while a daemon serves the pool.
+pub fn lock_serving(config: &Config) -> Result<Lock, LockError> {
+    Lock::take(&config.run_dir.join("serve.lock"))
+}
+
+impl From<RecordsError> for Failure {
+    fn from(error: RecordsError) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}
+
+/// The slots that somebody leases, by the records: what a pass must not touch.
+///
+/// # Errors
+/// Where there are records that cannot be read: then nothing is known of the leases.
+pub fn leased(config: &Config) -> Result<BTreeSet<SlotId>, Failure> {
+    let Some(file) = RecordsFile::open(&config.run_dir)? else { return Ok(BTreeSet::new()) };
+    let records = Records(file);
+    let is_leased = |slot: &SlotId| records.ledger(*slot).state() == Some(SlotState::Leased);
+    Ok(SlotId::first(records.slots()).filter(is_leased).collect())
+}

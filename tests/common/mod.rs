@@ -1,0 +1,199 @@
+//! A world of a test's own: private network and mount namespaces that play the host, with their own `/run` and an
+//! uplink to a namespace that plays the network. Runs the real binary in it, as a user would; leaves nothing behind.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use netslot::netlink::observed::Link;
+use netslot::netlink::{Socket, route};
+use netslot::slot::SlotId;
+use netslot::sys::vault::Vault;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// Kernel tests run one after the other: namespaces being taken down stall everybody's RTNL.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The host that a test has to itself, for as long as its thread lives.
+pub struct World {
+    _alone: MutexGuard<'static, ()>,
+    /// A second namespace, beyond the uplink.
+    pub network: OwnedFd,
+    config: PathBuf,
+    _files: tempfile::TempDir,
+}
+
+/// Address of the world's host on its uplink.
+pub const HOST_IP: &str = "198.51.100.2";
+/// Address of the network's end of it, the host's default route.
+pub const NETWORK_IP: &str = "198.51.100.1";
+
+impl World {
+    /// A fresh world, or `None`, said aloud, where this user may not make one; in CI that fails the test.
+    pub fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "kernel tests need root");
+            eprintln!("SKIPPED: kernel tests need root");
+            return None;
+        }
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
+        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a /run of its own");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        let network = namespace();
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        mount(Some("sys"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).expect("the namespace's own /sys");
+        let files = tempfile::tempdir_in("/run").expect("a directory");
+        let config = files.path().join("netslot.toml");
+        let world = Self { _alone: alone, network, config, _files: files };
+        let peer = format!("/proc/{}/fd/{}", std::process::id(), world.network.as_raw_fd());
+        for line in [
+            "link set lo up".to_owned(),
+            "link add uplink0 type veth peer name net0".into(),
+            format!("addr add {HOST_IP}/24 dev uplink0"),
+            "link set uplink0 up".into(),
+        ] {
+            world.ip(&line);
+        }
+        // `ip link set … netns` takes a pid or a name; a name is a file below /run/netns.
+        fs::create_dir_all("/run/netns").expect("a directory");
+        std::os::unix::fs::symlink(&peer, "/run/netns/network").expect("a name");
+        world.ip("link set net0 netns network");
+        fs::remove_file("/run/netns/network").expect("the name was ours");
+        world.in_netns(&world.network, "ip", &["addr", "add", "198.51.100.1/24", "dev", "net0"]);
+        world.in_netns(&world.network, "ip", &["link", "set", "net0", "up"]);
+        world.in_netns(&world.network, "ip", &["route", "add", "100.64.0.0/15", "via", HOST_IP]);
+        world.ip(&format!("route add default via {NETWORK_IP}"));
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("a router");
+        world.configure("");
+        Some(world)
+    }
+
+    /// Writes the config file that [`World::netslot`] uses.
+    pub fn configure(&self, toml: &str) {
+        fs::write(&self.config, toml).expect("written");
+    }
+
+    /// A run of the binary, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&self.config).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub fn netslot(&self, args: &[&str]) -> Ended {
+        Ended::of(self.command(args).output().expect("started"))
+    }
+
+    /// Runs the binary, which must succeed, and reads what it prints as JSON.
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let ended = self.netslot(&[&["--json"], args].concat());
+        assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"))
+    }
+
+    /// Runs `ip` with a line of arguments on the host; it must succeed.
+    pub fn ip(&self, line: &str) -> String {
+        succeed(Command::new("ip").args(line.split_ascii_whitespace()))
+    }
+
+    /// Runs a program in a namespace; it must succeed.
+    pub fn in_netns(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> String {
+        succeed(nsenter(netns).arg(program).args(args))
+    }
+
+    /// Whether a program in a namespace succeeds.
+    pub fn works_in(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> bool {
+        let output = nsenter(netns).arg(program).args(args).output().expect("nsenter is there");
+        output.status.success()
+    }
+
+    /// The namespace of a slot.
+    pub fn slot(&self, number: u32) -> OwnedFd {
+        let vault = Vault::open(Path::new("/run/netslot")).expect("readable").expect("a vault");
+        vault.netns(SlotId::new(number).expect("in range")).expect("readable").expect("a namespace")
+    }
+
+    /// Numbers of the slots in the vault.
+    pub fn slots(&self) -> Vec<u32> {
+        let vault = Vault::open(Path::new("/run/netslot")).expect("readable");
+        vault.map_or_else(Vec::new, |v| v.slots().expect("listed").into_iter().map(SlotId::number).collect())
+    }
+
+    /// Waits until a pass that runs beside the test has begun so many slots.
+    pub fn wait_for_slots(&self, count: usize) {
+        let began = Instant::now();
+        while self.slots().len() < count {
+            assert!(began.elapsed() < Duration::from_secs(60), "the pass has not begun {count} slots");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The host's devices.
+    pub fn links(&self) -> Vec<Link> {
+        Socket::open().and_then(|mut s| s.dump(route::dump_links, Link::read)).expect("a dump")
+    }
+
+    /// Host ends among the host's devices.
+    pub fn host_ends(&self) -> usize {
+        self.links().iter().filter(|l| netslot::address::is_host_end_group(l.group)).count()
+    }
+}
+
+/// How a run of the binary ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; −1 after a signal.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it told.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Reads a finished process.
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Asserts code and words of a refusal.
+    #[track_caller]
+    pub fn is_refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "'{word}' is not in: {}", self.stderr);
+        }
+    }
+}
+
+/// The static binary where the caller names one, else cargo's own build of it.
+fn binary() -> PathBuf {
+    std::env::var_os("NETSLOT").map_or_else(|| env!("CARGO_BIN_EXE_netslot").into(), PathBuf::from)
+}
+
+fn namespace() -> OwnedFd {
+    netslot::sys::netns::current().expect("this thread's namespace")
+}
+
+fn nsenter(netns: &OwnedFd) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd()));
+    command
+}
+
+#[track_caller]
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {} {stderr}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

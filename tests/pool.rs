@@ -1,0 +1,232 @@
+//! The boot pass against the real kernel: made, adopted, repaired, grown, shrunk, stopped and refused, always through
+//! the binary.
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Ended, HOST_IP, NETWORK_IP, World};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const RUN_DIR: &str = "/run/netslot";
+
+#[test]
+fn a_slot_reaches_the_host_and_the_network_and_is_reached() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 3");
+    let made = world.json(&["up"]);
+    assert_eq!((made["slots"].as_u64(), made["created"].as_u64()), (Some(3), Some(3)));
+    assert_eq!(world.host_ends(), 3);
+    for number in 0..3 {
+        let slot = world.slot(number);
+        for target in [HOST_IP, NETWORK_IP] {
+            world.in_netns(&slot, "ping", &["-c1", "-W2", target]);
+        }
+        let own = format!("100.64.0.{}", number + 2);
+        world.in_netns(&world.network, "ping", &["-c1", "-W2", &own]);
+        let tap = world.in_netns(&slot, "ip", &["-d", "link", "show", "tap0"]);
+        for word in ["persist on", "vnet_hdr on", "master br0", "mtu 1430"] {
+            assert!(tap.contains(word), "'{word}' is not in: {tap}");
+        }
+    }
+}
+
+#[test]
+fn the_second_pass_adopts_and_changes_nothing() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 4");
+    world.json(&["up"]);
+    let before = world.links();
+    let again = world.json(&["up"]);
+    assert_eq!((again["adopted"].as_u64(), again["created"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(world.links(), before);
+}
+
+#[test]
+fn whatever_is_missing_is_made_and_what_is_wrong_is_made_anew() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 8");
+    world.json(&["up"]);
+    world.in_netns(&world.slot(0), "ip", &["link", "del", "tap0"]);
+    world.in_netns(&world.slot(1), "ip", &["link", "del", "br0"]);
+    world.in_netns(&world.slot(2), "ip", &["route", "del", "default"]);
+    world.ip("link set slot3 down");
+    world.ip("link del slot4");
+    world.in_netns(&world.slot(5), "ip", &["link", "set", "br0", "address", "02:00:00:00:00:01"]);
+    world.in_netns(&world.slot(6), "ip", &["addr", "add", "192.0.2.1/24", "dev", "br0"]);
+    let plan = world.netslot(&["up", "--dry-run"]);
+    for line in [
+        "adopt   1 slot",
+        "repair  slot 0: tap, tap on bridge, tap up",
+        "repair  slot 2: default route",
+        "remove  slot 5: br0 has MAC 02:00:00:00:00:01, not 06:00:ac:10:00:01",
+        "remove  slot 6: an address that is not the slot's: 192.0.2.1",
+    ] {
+        assert!(plan.stdout.contains(line), "'{line}' is not in:\n{}", plan.stdout);
+    }
+    let mended = world.json(&["up"]);
+    assert_eq!(
+        ["adopted", "repaired", "created", "removed"].map(|k| mended[k].as_u64()),
+        [Some(1), Some(5), Some(2), Some(2)]
+    );
+    assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   8 slots as they are\nnothing to do\n");
+    for number in 0..8 {
+        world.in_netns(&world.slot(number), "ping", &["-c1", "-W2", HOST_IP]);
+    }
+}
+
+#[test]
+fn a_pool_grows_and_shrinks_with_the_config() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 3");
+    world.json(&["up"]);
+    world.configure("slots = 5");
+    let grown = world.json(&["up"]);
+    assert_eq!((grown["adopted"].as_u64(), grown["created"].as_u64()), (Some(3), Some(2)));
+    world.configure("slots = 2");
+    let shrunk = world.json(&["up"]);
+    assert_eq!((shrunk["adopted"].as_u64(), shrunk["removed"].as_u64()), (Some(2), Some(3)));
+    assert_eq!((world.slots(), world.host_ends()), (vec![0, 1], 2));
+}
+
+#[test]
+fn a_changed_mtu_makes_the_slots_anew() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2\nmtu = 1400");
+    world.json(&["up"]);
+    world.configure("slots = 2\nmtu = 1300");
+    assert_eq!(world.json(&["up"])["removed"].as_u64(), Some(2));
+    assert!(world.in_netns(&world.slot(1), "ip", &["link", "show", "up0"]).contains("mtu 1300"));
+}
+
+#[test]
+fn the_first_slots_are_whole_before_the_rest_is_begun() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 6\nready_after = 2");
+    assert_eq!(world.json(&["up"])["created"].as_u64(), Some(6));
+    assert!(world.netslot(&["up", "--dry-run"]).stdout.ends_with("nothing to do\n"));
+}
+
+#[test]
+fn with_ipv6_a_slot_has_both_families() {
+    let Some(world) = World::new() else { return };
+    world.configure(
+        "slots = 2\nslot_cidr6 = \"fd00:6e73::/64\"\n[guest]\nip6 = \"fd00:6775::2/64\"\ngateway_ip6 = \"fd00:6775::1\"",
+    );
+    world.ip("addr add fd00:1::1/64 dev uplink0 nodad");
+    world.json(&["up"]);
+    let slot = world.slot(1);
+    world.in_netns(&slot, "ping", &["-c1", "-W2", "fd00:1::1"]);
+    world.in_netns(&slot, "ping", &["-c1", "-W2", HOST_IP]);
+    assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   2 slots as they are\nnothing to do\n");
+}
+
+#[test]
+fn an_unbound_slot_is_silent() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    world.json(&["up"]);
+    let sent = |world: &World| {
+        let counters = world.in_netns(&world.slot(0), "cat", &["/proc/net/dev"]);
+        counters.lines().filter(|l| l.contains("up0") || l.contains("br0")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = sent(&world);
+    std::thread::sleep(Duration::from_secs(3)); // router solicitations come within one second, MLD reports within two
+    assert_eq!(sent(&world), before);
+}
+
+#[test]
+fn a_stopped_pass_says_what_stands_and_the_next_one_finishes() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 60");
+    let knobs = ["/sys/kernel/rcu_expedited", "/proc/sys/kernel/printk"];
+    let before = knobs.map(|path| fs::read_to_string(path).expect("readable"));
+    let mut pass = world.command(&["up"]);
+    let pass = pass.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let pid = Pid::from_raw(i32::try_from(pass.id()).expect("a pid"));
+    world.wait_for_slots(5);
+    kill(pid, Signal::SIGINT).expect("still at it");
+    let ended = Ended::of(pass.wait_with_output().expect("ended"));
+    ended.is_refused(130, &["stopped by a signal", "slots are whole", "not begun", "run `netslot up` again"]);
+    assert_eq!(knobs.map(|path| fs::read_to_string(path).expect("readable")), before);
+    let finished = world.json(&["up"]);
+    assert_eq!(finished["slots"].as_u64(), Some(60));
+    assert!(world.netslot(&["up", "--dry-run"]).stdout.ends_with("nothing to do\n"));
+}
+
+#[test]
+fn a_killed_pass_is_finished_and_its_knobs_are_turned_back() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 40");
+    let before = fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable");
+    let mut pass = world.command(&["up"]).stderr(Stdio::null()).spawn().expect("started");
+    world.wait_for_slots(5);
+    pass.kill().expect("still at it");
+    pass.wait().expect("ended");
+    assert_eq!(fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable"), "1\n", "killed while turned");
+    assert_eq!(world.json(&["up"])["slots"].as_u64(), Some(40));
+    assert_eq!(fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable"), before);
+    for number in [0, 4, 5, 39] {
+        world.in_netns(&world.slot(number), "ping", &["-c1", "-W2", HOST_IP]);
+    }
+}
+
+#[test]
+fn a_device_of_somebody_else_is_named_and_left_alone() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2");
+    world.ip("link add slot1 type veth peer name other");
+    world.netslot(&["up"]).is_refused(7, &["device slot1", "slot 1", "not made by netslot", "rename or delete"]);
+    assert_eq!(world.host_ends(), 0);
+    world.ip("link del slot1");
+    world.ip("link add index 100001 name taken type veth peer name other");
+    world.netslot(&["up"]).is_refused(7, &["device taken (index 100001)", "ifindex_base"]);
+}
+
+#[test]
+fn without_privilege_the_pass_says_what_it_needs() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--bounding-set", "-all", "--inh-caps", "-all"]).arg(world.command(&[]).get_program());
+    let config: Vec<_> = world.command(&["up"]).get_args().map(ToOwned::to_owned).collect();
+    let ended = Ended::of(nobody.args(config).output().expect("setpriv is there"));
+    ended.is_refused(5, &["Operation not permitted", "CAP_NET_ADMIN"]);
+}
+
+#[test]
+fn two_passes_at_once_are_one_too_many() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 40");
+    let mut first = world.command(&["up"]).stderr(Stdio::null()).spawn().expect("started");
+    world.wait_for_slots(1);
+    world.netslot(&["up"]).is_refused(7, &["is held by process", &first.id().to_string()]);
+    assert!(first.wait().expect("ended").success());
+}
+
+#[test]
+fn destroy_leaves_nothing_and_can_be_said_twice() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 3");
+    let (links, mounts) = (world.links(), fs::read_to_string("/proc/thread-self/mountinfo").expect("readable"));
+    world.json(&["up"]);
+    assert_eq!(world.json(&["destroy"])["slots"].as_u64(), Some(3));
+    assert_eq!(world.links(), links);
+    assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").expect("readable"), mounts);
+    assert_eq!(world.json(&["destroy"])["slots"].as_u64(), Some(0));
+    assert_eq!(world.json(&["up"])["created"].as_u64(), Some(3));
+}
+
+#[test]
+fn the_hosts_mount_table_does_not_grow_with_the_slots() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 20");
+    let mounts = || fs::read_to_string("/proc/thread-self/mountinfo").expect("readable").lines().count();
+    let before = mounts();
+    world.json(&["up"]);
+    assert_eq!(mounts() - before, 2, "the run directory's own and the vault's");
+    assert!(fs::metadata(RUN_DIR).is_ok());
+}
