@@ -210,3 +210,6 @@ impl<S: Store> Ledger<S> {
         self.verify();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 
 pub mod lock;
+pub mod mmap;
 pub mod netns;
+pub mod records;
 pub mod tap;
 pub mod vault;

@@ -76,7 +76,7 @@ fn the_ledger_is_its_model_through_any_commands_and_crashes() {
             tally.add(&worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
     });
-    println!("{} seeds, {steps} steps each: {tally:?}", seeds.end - seeds.start);
+    eprintln!("{} seeds, {steps} steps each: {tally:?}", seeds.end - seeds.start);
     // A stream that never gets anywhere would prove nothing.
     if seeds.end - seeds.start == SEEDS && steps == STEPS {
         assert!(tally.granted > 30_000 && tally.served_waiters > 5_000 && tally.crashes > 5_000, "{tally:?}");

@@ -486,11 +486,7 @@ impl World {
         if uid != 0 && entry.owner.uid != uid { Err(Refusal::NotOwner) } else { Ok(number) }
     }
 
-    fn expect<T: std::fmt::Debug + PartialEq>(
-        &mut self,
-        got: Option<Result<T, Refusal>>,
-        expected: Result<T, Refusal>,
-    ) {
+    fn expect(&mut self, got: Option<Result<(), Refusal>>, expected: Result<(), Refusal>) {
         let Some(got) = got else { return };
         self.tally.refusals += u64::from(got.is_err());
         assert_eq!(got, expected);
@@ -621,7 +617,7 @@ impl World {
                 let got = self.command(|ledger, fx| ledger.built(slot, now_ns, fx));
                 self.expect(got, Ok(()));
             }
-            other => {
+            other @ (None | Some(SlotState::Free | SlotState::Leased | SlotState::Scrubbing)) => {
                 let why = other.map_or(Refusal::NoSuchSlot, Refusal::WrongState);
                 let got = self.command(|ledger, fx| ledger.built(slot, now_ns, fx));
                 self.expect(got, Err(why));
@@ -737,7 +733,11 @@ impl World {
             SlotState::Free | SlotState::Quarantined if !exists && beyond => (SlotState::Building, e.reason),
             SlotState::Free | SlotState::Scrubbing if !exists => (SlotState::Quarantined, Some(Reason::Lost)),
             SlotState::Rebuilding => (SlotState::Quarantined, Some(Reason::RebuildCut)),
-            other => (other, e.reason),
+            SlotState::Building
+            | SlotState::Free
+            | SlotState::Leased
+            | SlotState::Scrubbing
+            | SlotState::Quarantined => (e.state, e.reason),
         };
         if e.state == SlotState::Leased && state != SlotState::Leased {
             e.generation += 1;
