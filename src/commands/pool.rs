@@ -19,7 +19,16 @@ impl From<PassError> for Failure {
             PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
             PassError::Underlay(_) => Exit::Config,
             other if other.is_permission() => Exit::Unreachable,
-            _ => Exit::Failed,
+            PassError::Refused { .. }
+            | PassError::RefusedAll { .. }
+            | PassError::Tap { .. }
+            | PassError::Slot { .. }
+            | PassError::Call { .. }
+            | PassError::File { .. }
+            | PassError::Socket(_)
+            | PassError::Vault(_)
+            | PassError::Lock(LockError::File { .. })
+            | PassError::NoCarrier { .. } => Exit::Failed,
         };
         Self::new(exit, error)
     }
