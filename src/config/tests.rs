@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::load::{LoadError, load};
 use super::parse::{Loaded, Origin, Overrides, Refusal, Source, parse};
-use super::{Config, Empty, Tunnel, keys, print};
+use super::{Config, Empty, Outer, Tunnel, keys, print};
 
 const EXAMPLE: &str = include_str!("../../systemd/netslot.toml");
 
@@ -396,6 +396,14 @@ fn every_default_is_within_its_own_bounds() {
         };
         assert_eq!(taken(&text).config, Config::default(), "{text}");
     }
+}
+
+#[test]
+fn the_overhead_is_what_the_headers_add_up_to() {
+    for tunnel in [Tunnel::Ebpf, Tunnel::Geneve] {
+        assert_eq!((tunnel.overhead(Outer::V4), tunnel.overhead(Outer::V6)), (50, 70));
+    }
+    assert_eq!((Tunnel::Off.overhead(Outer::V4), Tunnel::Off.overhead(Outer::V6)), (0, 0));
 }
 
 fn any_key() -> impl Strategy<Value = String> {
