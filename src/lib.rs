@@ -22,6 +22,8 @@ pub mod plan;
 
 pub mod execute;
 
+pub mod check;
+
 pub mod logger;
 
 pub mod cli;

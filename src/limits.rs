@@ -41,7 +41,7 @@ pub const CONNECTIONS_MAX: u32 = SLOTS_MAX;
 /// Bytes of unread replies that a connection must be allowed: the largest frame of the protocol.
 pub const REPLY_BYTES_MIN: u32 = 4_096;
 
-/// Bytes of unread replies that a connection may be allowed; all connections together still fit a worker's memory.
+/// Bytes of unread replies that a connection may be allowed: whoever is 4,096 of the largest replies behind reads no more.
 pub const REPLY_BYTES_MAX: u32 = 16 << 20;
 
 /// Longest wait for a slot that can be configured, milliseconds: the protocol's own bound, one hour.
