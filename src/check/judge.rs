@@ -32,7 +32,7 @@ const BPF: (u32, &str) = (39, "CAP_BPF");
 /// Judges every fact, in a fixed order.
 pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let pool = Pool::new(config, facts);
-    let mut findings = vec![kernel(facts), pool.capabilities(), user_namespace(facts), tun(facts)];
+    let mut findings = vec![kernel(facts), pool.capabilities(), user_namespace(facts), pool.tun()];
     findings.extend(pool.features());
     findings.extend([
         pool.open_files(),
@@ -60,6 +60,7 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
 }
 
 const UNREAD: &str = "cannot be read here";
+const HIDDEN: &str = "not looked at: that takes privilege";
 
 fn kernel(facts: &Facts) -> Finding {
     let value = facts.kernel.clone().unwrap_or_else(|| UNREAD.into());
@@ -84,16 +85,6 @@ fn user_namespace(facts: &Facts) -> Finding {
         Level::Lack,
         "run it on the host, or in a container without a user namespace",
     )
-}
-
-fn tun(facts: &Facts) -> Finding {
-    let value = facts.tun.as_ref().map_or_else(ToString::to_string, |()| "opens".into());
-    let mend = match facts.tun.as_ref().map_err(io::Error::kind) {
-        Err(io::ErrorKind::NotFound) => "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200",
-        _ => "modprobe tun; in a container allow the device c 10:200",
-    };
-    let why = "taps are made through it";
-    Finding::fine("/dev/net/tun", value, "opens", why).unless(facts.tun.is_ok(), Level::Lack, mend)
 }
 
 /// The facts, and the pool that they are judged for.
@@ -143,6 +134,20 @@ impl<'a> Pool<'a> {
             Level::Lack,
             "run as root; in a unit: AmbientCapabilities=CAP_NET_ADMIN CAP_SYS_ADMIN CAP_BPF",
         )
+    }
+
+    fn tun(&self) -> Finding {
+        let (name, need, why) = ("/dev/net/tun", "opens", "taps are made through it");
+        let Err(error) = &self.facts.tun else { return Finding::fine(name, "opens", need, why) };
+        if error.kind() == io::ErrorKind::PermissionDenied && !self.missing.is_empty() {
+            return Finding::fine(name, HIDDEN, need, why).unless(false, Level::Note, "run this check as root");
+        }
+        let mend = if error.kind() == io::ErrorKind::NotFound {
+            "mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200"
+        } else {
+            "modprobe tun; in a container allow the device c 10:200"
+        };
+        Finding::fine(name, error.to_string(), need, why).unless(false, Level::Lack, mend)
     }
 
     fn features(&self) -> impl Iterator<Item = Finding> {
@@ -247,7 +252,7 @@ impl<'a> Pool<'a> {
             let (value, mend) = match &knob.value {
                 Ok(value) => (value.split_whitespace().collect::<Vec<_>>().join(" "), None),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.missing.is_empty() => {
-                    ("not looked at: that takes privilege".into(), Some("run this check as root".into()))
+                    (HIDDEN.into(), Some("run this check as root".into()))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let mend = "run it in the host's initial network namespace, where this setting is".into();
@@ -269,12 +274,8 @@ impl<'a> Pool<'a> {
             return Finding::fine(name, UNREAD, need, why).unless(false, Level::Note, "mount /proc");
         };
         let at = seen.point.display();
-        // A bpffs within a bpffs, at a point of its own, is meant so.
-        let is_hidden = |mount: &&Mount| {
-            let meant = seen.kind == "bpf" && mount.point != seen.point;
-            mount.kind == "bpf" && dir.starts_with(&mount.point) && mount.id != seen.id && !meant
-        };
-        match (&*seen.kind, mounts.iter().find(is_hidden)) {
+        let is_below = |mount: &&Mount| mount.id == seen.parent && mount.point == seen.point && mount.kind == "bpf";
+        match (&*seen.kind, mounts.iter().find(is_below)) {
             ("bpf", None) if !seen.read_only => Finding::fine(name, format!("mounted at {at}"), need, why),
             ("bpf", None) => {
                 let mend = format!("mount -o remount,rw {at}");
@@ -285,8 +286,8 @@ impl<'a> Pool<'a> {
                 Level::Note,
                 format!("umount {at}, if pins were made in the one below: from here they cannot be seen"),
             ),
-            (kind, Some(bpffs)) => {
-                let value = format!("the one at {} is hidden by a {kind} at {at}", bpffs.point.display());
+            (kind, Some(_)) => {
+                let value = format!("the one at {at} is hidden by a {kind} over it");
                 Finding::fine(name, value, need, why).unless(false, Level::Lack, format!("umount {at}"))
             }
             (kind, None) => {
@@ -311,11 +312,7 @@ impl<'a> Pool<'a> {
             let value = format!("{}: {}", dir.nearest.display(), errno.desc());
             if !self.missing.is_empty() && errno == nix::errno::Errno::EACCES {
                 let mend = "run this check as root";
-                return Finding::fine(name, "not looked at: that takes privilege", need, why).unless(
-                    false,
-                    Level::Note,
-                    mend,
-                );
+                return Finding::fine(name, HIDDEN, need, why).unless(false, Level::Note, mend);
             }
             return Finding::fine(name, value, need, why).unless(
                 false,

@@ -8,7 +8,7 @@ use crate::address::{self, Ipv4Net, Ipv6Net, Net};
 use crate::config::Config;
 use crate::netlink::observed::{Link, Route};
 use crate::slot::SlotId;
-use crate::underlay;
+use crate::underlay::{self, UnderlayError};
 
 /// Judges all of it, in a fixed order.
 pub(super) fn judge(config: &Config, network: &Network) -> [Finding; 5] {
@@ -28,8 +28,11 @@ fn uplink(config: &Config, network: &Network) -> Finding {
             Finding::fine("uplink", format!("{}, MTU {} inside the slots", found.uplink, found.mtu), "one", why)
         }
         Err(error) => {
+            // With a configured MTU a pool can be made before there is a network, as in an initramfs.
+            let early = config.mtu.is_some() && matches!(error, UnderlayError::NoDefaultRoute(_));
+            let level = if early { Level::Note } else { Level::Lack };
             let mend = "set `uplink`, or bring the network up first";
-            Finding::fine("uplink", error.to_string(), "one", why).unless(false, Level::Lack, mend)
+            Finding::fine("uplink", error.to_string(), "one", why).unless(false, level, mend)
         }
     }
 }

@@ -133,13 +133,17 @@ fn privilege_is_one_finding_and_what_it_hides_is_not_called_lacking() {
         facts.capabilities = Some(0);
         facts.knobs = vec![knob(Err(io::ErrorKind::PermissionDenied.into()))];
         facts.dirs[0].writable = Err(Errno::EACCES);
+        facts.tun = Err(io::ErrorKind::PermissionDenied.into());
     });
     let lacks: Vec<_> = findings.iter().filter(|f| f.level == Level::Lack).collect();
     assert_eq!(lacks.len(), 1, "{lacks:#?}");
     assert_eq!(lacks[0].value, "without CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF");
     assert!(lacks[0].mend.as_deref().is_some_and(|mend| mend.starts_with("run as root")));
     let notes: Vec<_> = findings.iter().filter(|f| f.level == Level::Note).collect();
-    assert_eq!(notes.iter().map(|f| f.name).collect::<Vec<_>>(), ["/sys/kernel/rcu_expedited", "run_dir"]);
+    assert_eq!(
+        notes.iter().map(|f| f.name).collect::<Vec<_>>(),
+        ["/dev/net/tun", "/sys/kernel/rcu_expedited", "run_dir"]
+    );
     assert!(notes.iter().all(|f| f.value == "not looked at: that takes privilege"), "{notes:#?}");
 
     // CAP_SYS_ADMIN stands for CAP_BPF.
@@ -257,15 +261,9 @@ fn pins_need_a_bpffs_that_can_be_seen_and_written() {
     finds("bpffs", Level::Lack, "read-only at /sys/fs/bpf", "mount -o remount,rw /sys/fs/bpf", |facts| {
         facts.mounts[3].read_only = true;
     });
-    finds(
-        "bpffs",
-        Level::Lack,
-        "the one at /sys/fs/bpf is hidden by a tmpfs at /sys/fs/bpf",
-        "umount /sys/fs/bpf",
-        |facts| {
-            facts.mounts.push(mount(31, 30, "/sys/fs/bpf", "tmpfs"));
-        },
-    );
+    finds("bpffs", Level::Lack, "the one at /sys/fs/bpf is hidden by a tmpfs over it", "umount /sys/fs/bpf", |facts| {
+        facts.mounts.push(mount(31, 30, "/sys/fs/bpf", "tmpfs"));
+    });
     finds("bpffs", Level::Note, "one at /sys/fs/bpf lies over another", "umount /sys/fs/bpf, if pins", |facts| {
         facts.mounts.push(mount(31, 30, "/sys/fs/bpf", "bpf"));
     });
@@ -293,6 +291,9 @@ fn directories_can_be_written_and_forget_with_the_boot() {
 fn the_uplink_is_found_or_its_absence_told() {
     let mend = "set `uplink`, or bring the network up first";
     finds("uplink", Level::Lack, "no default route", mend, with_network(|network| network.routes.clear()));
+    let early = Config { mtu: Some(1_400), ..Config::default() };
+    let note = only(judged(&early, with_network(|network| network.routes.clear())));
+    assert_eq!((note.name, note.level), ("uplink", Level::Note), "an initramfs has no network yet");
     let fine = judged(&Config::default(), |_| ());
     let uplink = fine.iter().find(|f| f.name == "uplink").expect("judged");
     assert_eq!(uplink.value, "eth0, MTU 1430 inside the slots");
