@@ -95,3 +95,10 @@ const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);
 const _: () = assert!(LEASE_SLOTS_MAX * 2 <= 253);
+
+// What the protocol's crate bounds as well, since it knows nothing of this one.
+const _: () = assert!(SLOTS_MAX == netslot_protocol::limits::SLOTS_MAX && VNI_MAX == netslot_protocol::limits::VNI_MAX);
+const _: () = assert!(WAIT_MS_MAX == netslot_protocol::limits::WAIT_MS_MAX);
+const _: () = assert!(REPLY_BYTES_MIN as usize == netslot_protocol::limits::FRAME_BYTES_MAX);
+const _: () = assert!(PATH_BYTES_MAX == netslot_protocol::limits::PATH_BYTES_MAX);
+const _: () = assert!(LINK_NAME_BYTES_MAX == netslot_protocol::limits::LINK_NAME_BYTES_MAX);

@@ -105,6 +105,7 @@ fn a_number_out_of_range_is_told_the_range() {
     refused("quotas.connections = 0", 1, "quotas.connections", "1 to 65536");
     refused("quotas.connections_per_uid = 0", 1, "quotas.connections_per_uid", "1 to 65536");
     refused("quotas.reply_bytes_per_connection = 4095", 1, "quotas.reply_bytes_per_connection", "4096 to");
+    refused("quotas.waiters_per_uid = 4097", 1, "quotas.waiters_per_uid", "0 to 4096");
     refused("quotas.wait_ms_max = 3600001", 1, "quotas.wait_ms_max", "0 to 3600000");
     let many = format!("quotas.reserve_uids = [{}]", "1,".repeat(1_025));
     refused(&many, 1, "quotas.reserve_uids", "1025 entries, and 1024 are the most");
