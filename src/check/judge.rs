@@ -66,8 +66,8 @@ fn kernel(facts: &Facts) -> Finding {
     let value = facts.kernel.clone().unwrap_or_else(|| UNREAD.into());
     let mut numbers = value.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let why = "6.1 is the oldest whose netlink, tc and eBPF do all that a slot needs; from 6.9 on a restarted daemon can \
-               tell a lease's owner from another process with the same id";
+    let why = "6.1 is the oldest long-term kernel that netslot is written for; from 6.9 on a restarted daemon can tell a \
+               lease's owner from another process with the same id";
     let level = if facts.kernel.is_some() && version < (6, 1) { Level::Lack } else { Level::Note };
     Finding::fine("kernel", value, "6.1, better 6.12 or later", why).unless(
         version >= (6, 12),
@@ -97,7 +97,8 @@ struct Pool<'a> {
 
 impl<'a> Pool<'a> {
     fn new(config: &'a Config, facts: &'a Facts) -> Self {
-        let bits = facts.capabilities.unwrap_or_default();
+        // What cannot be read is not known to be missing.
+        let bits = facts.capabilities.unwrap_or(u64::MAX);
         let has = |(bit, _): (u32, &str)| bits & (1 << bit) != 0;
         let mut missing: Vec<_> = [NET_ADMIN, SYS_ADMIN].into_iter().filter(|cap| !has(*cap)).collect();
         // bpf_capable() is satisfied by either (include/linux/capability.h).
@@ -125,6 +126,7 @@ impl<'a> Pool<'a> {
 
     fn capabilities(&self) -> Finding {
         let value = match self.missing.as_slice() {
+            [] if self.facts.capabilities.is_none() => UNREAD.into(),
             [] => "all there".into(),
             missing => format!("without {}", missing.join(", ")),
         };
