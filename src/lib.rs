@@ -16,9 +16,13 @@ pub mod sys;
 
 pub mod netlink;
 
+pub mod underlay;
+
 pub mod plan;
 
 pub mod execute;
+
+pub mod check;
 
 pub mod logger;
 

@@ -41,7 +41,7 @@ pub const CONNECTIONS_MAX: u32 = SLOTS_MAX;
 /// Bytes of unread replies that a connection must be allowed: the largest frame of the protocol.
 pub const REPLY_BYTES_MIN: u32 = 4_096;
 
-/// Bytes of unread replies that a connection may be allowed; all connections together still fit a worker's memory.
+/// Bytes of unread replies that a connection may be allowed: whoever is 4,096 of the largest replies behind reads no more.
 pub const REPLY_BYTES_MAX: u32 = 16 << 20;
 
 /// Longest wait for a slot that can be configured, milliseconds: the protocol's own bound, one hour.
@@ -95,3 +95,10 @@ const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);
 const _: () = assert!(LEASE_SLOTS_MAX * 2 <= 253);
+
+// What the protocol's crate bounds as well, since it knows nothing of this one.
+const _: () = assert!(SLOTS_MAX == netslot_protocol::limits::SLOTS_MAX && VNI_MAX == netslot_protocol::limits::VNI_MAX);
+const _: () = assert!(WAIT_MS_MAX == netslot_protocol::limits::WAIT_MS_MAX);
+const _: () = assert!(REPLY_BYTES_MIN as usize == netslot_protocol::limits::FRAME_BYTES_MAX);
+const _: () = assert!(PATH_BYTES_MAX == netslot_protocol::limits::PATH_BYTES_MAX);
+const _: () = assert!(LINK_NAME_BYTES_MAX == netslot_protocol::limits::LINK_NAME_BYTES_MAX);

@@ -1,5 +1,6 @@
 //! From a parsed command line to an exit code: one file per command, and what all of them share; no command's own work.
 
+mod check;
 mod config;
 mod destroy;
 pub mod output;
@@ -165,7 +166,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::List(_) => not_built("list"),
         Command::Show(_) => not_built("show"),
         Command::Status => not_built("status"),
-        Command::Check(_) => not_built("check"),
+        Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }

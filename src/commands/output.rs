@@ -112,6 +112,20 @@ impl From<OutputError> for Failure {
     }
 }
 
+/// The text with its control characters escaped: what comes from other users must not drive the terminal.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Rows under a header, each column as wide as its widest cell.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -143,17 +157,10 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Cells past the last column are left out, missing ones stay empty; control characters are shown
-    /// escaped, since cells such as tags come from other users and a terminal obeys them.
+    /// Adds a row, each cell made [`visible`]. Cells past the last column are left out, missing ones stay empty.
     pub fn row<C: fmt::Display>(&mut self, cells: impl IntoIterator<Item = C>) {
-        let visible = |cell: C| {
-            let escape = |c: char| {
-                let escaped = c.is_control().then(|| c.escape_default());
-                escaped.into_iter().flatten().chain((!c.is_control()).then_some(c))
-            };
-            cell.to_string().chars().flat_map(escape).collect()
-        };
-        let mut row: Vec<String> = cells.into_iter().take(self.columns.len()).map(visible).collect();
+        let mut row: Vec<String> =
+            cells.into_iter().take(self.columns.len()).map(|cell| visible(&cell.to_string())).collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
     }

@@ -7,7 +7,7 @@ use super::value::{self, ValueError};
 use super::{Config, Empty, Tunnel};
 use crate::limits::{
     CONNECTIONS_MAX, IFINDEX_BASE_MIN, IFINDEX_MAX, MTU_MAX, MTU_MIN, REPLY_BYTES_MAX, REPLY_BYTES_MIN,
-    RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX, WAIT_MS_MAX,
+    RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX, WAIT_MS_MAX, WAITERS_MAX,
 };
 
 /// One key: its name as people write it, sections with dots.
@@ -186,7 +186,7 @@ pub(super) static KEYS: [Key; 33] = [
     },
     Key {
         name: "quotas.waiters_per_uid",
-        read: |c, v| set(&mut c.quotas.waiters_per_uid, value::integer(v, 0, CONNECTIONS_MAX)),
+        read: |c, v| set(&mut c.quotas.waiters_per_uid, value::integer(v, 0, WAITERS_MAX)),
         show: |c| c.quotas.waiters_per_uid.into(),
     },
     Key {

@@ -7,7 +7,6 @@ pub mod parse;
 pub mod print;
 #[cfg(test)]
 mod tests;
-pub mod underlay;
 mod validate;
 mod value;
 
@@ -101,6 +100,27 @@ impl Tunnel {
             Self::Off => "off",
         }
     }
+
+    /// Bytes that a bound slot's packet grows by on its way to the uplink: 0, 50 or 70.
+    #[must_use]
+    pub const fn overhead(self, outer: Outer) -> u32 {
+        // The inner Ethernet header, the Geneve header without options (RFC 8926), UDP.
+        const GENEVE_BYTES: u32 = 14 + 8 + 8;
+        match (self, outer) {
+            (Self::Off, _) => 0,
+            (Self::Ebpf | Self::Geneve, Outer::V4) => GENEVE_BYTES + 20,
+            (Self::Ebpf | Self::Geneve, Outer::V6) => GENEVE_BYTES + 40,
+        }
+    }
+}
+
+/// The outer IP version of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outer {
+    /// 20 bytes of header.
+    V4,
+    /// 40 bytes of header.
+    V6,
 }
 
 /// What a lease of an empty pool gets.

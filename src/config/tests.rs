@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::load::{LoadError, load};
 use super::parse::{Loaded, Origin, Overrides, Refusal, Source, parse};
-use super::{Config, Empty, Tunnel, keys, print};
+use super::{Config, Empty, Outer, Tunnel, keys, print};
 
 const EXAMPLE: &str = include_str!("../../systemd/netslot.toml");
 
@@ -105,6 +105,7 @@ fn a_number_out_of_range_is_told_the_range() {
     refused("quotas.connections = 0", 1, "quotas.connections", "1 to 65536");
     refused("quotas.connections_per_uid = 0", 1, "quotas.connections_per_uid", "1 to 65536");
     refused("quotas.reply_bytes_per_connection = 4095", 1, "quotas.reply_bytes_per_connection", "4096 to");
+    refused("quotas.waiters_per_uid = 4097", 1, "quotas.waiters_per_uid", "0 to 4096");
     refused("quotas.wait_ms_max = 3600001", 1, "quotas.wait_ms_max", "0 to 3600000");
     let many = format!("quotas.reserve_uids = [{}]", "1,".repeat(1_025));
     refused(&many, 1, "quotas.reserve_uids", "1025 entries, and 1024 are the most");
@@ -396,6 +397,14 @@ fn every_default_is_within_its_own_bounds() {
         };
         assert_eq!(taken(&text).config, Config::default(), "{text}");
     }
+}
+
+#[test]
+fn the_overhead_is_what_the_headers_add_up_to() {
+    for tunnel in [Tunnel::Ebpf, Tunnel::Geneve] {
+        assert_eq!((tunnel.overhead(Outer::V4), tunnel.overhead(Outer::V6)), (50, 70));
+    }
+    assert_eq!((Tunnel::Off.overhead(Outer::V4), Tunnel::Off.overhead(Outer::V6)), (0, 0));
 }
 
 fn any_key() -> impl Strategy<Value = String> {

@@ -1,8 +1,7 @@
 //! Keys that are each right and do not go together: a checked configuration → refusals; pure.
 
 use super::parse::{Origin, Origins, Refusal};
-use super::underlay::{Outer, overhead};
-use super::{Config, Empty, keys, value};
+use super::{Config, Empty, Outer, keys, value};
 use crate::address::{self, Net};
 use crate::limits::{IFINDEX_MAX, MTU_MAX, MTU_MIN_IPV6, VNI_MAX};
 
@@ -165,7 +164,7 @@ impl Judge<'_> {
             self.refuse(&["mtu"], problem);
         }
         // Outer lengths are 16 bits: a packet grown by the tunnel must still be one.
-        let most = MTU_MAX.min(65_535 - overhead(self.config.tunnel, Outer::V6));
+        let most = MTU_MAX.min(65_535 - self.config.tunnel.overhead(Outer::V6));
         if mtu > most {
             let problem = format!("{mtu} leaves no room for {}: at most {most}", self.said("tunnel"));
             self.refuse(&["mtu"], problem);

@@ -61,6 +61,35 @@ pub struct OutOfReach {
     pub cost: &'static str,
 }
 
+/// A knob as it stands.
+#[derive(Debug)]
+pub struct Seen {
+    /// The knob's file.
+    pub path: &'static str,
+    /// Its value; the error where it cannot be read, or not be written.
+    pub value: io::Result<String>,
+    /// Whether a pass would leave it as it is.
+    pub fits: bool,
+    /// The value that a pass wants.
+    pub wanted: &'static str,
+    /// What it costs to go without.
+    pub cost: &'static str,
+}
+
+/// Looks at every knob and turns none.
+#[must_use]
+pub fn look() -> Vec<Seen> {
+    let see = |knob: &Knob| {
+        let value = fs::read_to_string(knob.path);
+        let fits = value.as_ref().is_ok_and(|value| !wants(knob, value));
+        // Opened for writing and written nothing: that alone tells a read-only mount from a writable one.
+        let writable = || fs::OpenOptions::new().write(true).open(knob.path);
+        let value = value.and_then(|value| if fits { Ok(value) } else { writable().map(|_| value) });
+        Seen { path: knob.path, value, fits, wanted: knob.wanted, cost: knob.cost }
+    };
+    KNOBS.iter().map(see).collect()
+}
+
 impl Knobs {
     /// Turns back what an earlier pass, killed, left turned.
     pub fn repair(run_dir: &Path) {

@@ -4,7 +4,7 @@
 mod destroy;
 mod error;
 mod host;
-mod knobs;
+pub mod knobs;
 mod make;
 mod messages;
 mod observe;
