@@ -112,6 +112,17 @@ impl From<OutputError> for Failure {
     }
 }
 
+/// The text with its control characters escaped: some of it, such as tags, comes from other users, and a terminal
+/// obeys them.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let escape = |c: char| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        escaped.into_iter().flatten().chain((!c.is_control()).then_some(c))
+    };
+    text.chars().flat_map(escape).collect()
+}
+
 /// Rows under a header, each column as wide as its widest cell.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -143,16 +154,9 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Cells past the last column are left out, missing ones stay empty; control characters are shown
-    /// escaped, since cells such as tags come from other users and a terminal obeys them.
+    /// Adds a row. Cells past the last column are left out, missing ones stay empty; each is made [`visible`].
     pub fn row<C: fmt::Display>(&mut self, cells: impl IntoIterator<Item = C>) {
-        let visible = |cell: C| {
-            let escape = |c: char| {
-                let escaped = c.is_control().then(|| c.escape_default());
-                escaped.into_iter().flatten().chain((!c.is_control()).then_some(c))
-            };
-            cell.to_string().chars().flat_map(escape).collect()
-        };
+        let visible = |cell: C| visible(&cell.to_string());
         let mut row: Vec<String> = cells.into_iter().take(self.columns.len()).map(visible).collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);

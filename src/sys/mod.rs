@@ -2,7 +2,9 @@
 //! kernel act with its error; none decides anything.
 #![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 
+pub mod clock;
 pub mod lock;
 pub mod netns;
+pub mod sysfs;
 pub mod tap;
 pub mod vault;
