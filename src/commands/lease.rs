@@ -42,8 +42,8 @@ pub(super) fn run(args: &LeaseArgs, context: &Context, out: &mut Output) -> Resu
 /// All slots that were asked for, or none: several requests where one does not take so many.
 fn take(client: &mut Client, args: &LeaseArgs) -> Result<Vec<Lease>, Failure> {
     let wanted = usize::try_from(args.count).expect("at most 65,536");
-    let until = Instant::now() + args.lease.wait;
     let ask = Ask { policy: args.policy.into(), ..daemon::ask(&args.lease, client) };
+    let until = Instant::now() + ask.wait;
     let mut leases = Vec::with_capacity(wanted);
     while leases.len() < wanted {
         let count = u32::try_from((wanted - leases.len()).min(LEASE_COUNT_MAX)).expect("at most 64");
