@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 
 /// A step that failed; those before it have happened to the calling process only.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +41,13 @@ pub fn make_private() -> Result<(), SysfsError> {
     read.map_err(|source| SysfsError { call: "read", path: table.into(), source })?;
     // Held open before they are covered, so that they can be shown again on top.
     let mut below: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    let covered_by = stat(sys).map_err(failed("stat", sys))?.st_dev;
     for path in mounts_below(&text, "/sys/") {
         let fd = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open", &path))?;
-        below.push((path, fd));
+        // The table also has what another mount at /sys covers already: its place is a directory like any other.
+        if fstat(&fd).map_err(failed("stat", &path))?.st_dev != covered_by {
+            below.push((path, fd));
+        }
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("sysfs"), sys, Some("sysfs"), flags, None::<&str>).map_err(failed("mount sysfs at", sys))?;
