@@ -13,6 +13,7 @@ use crate::slot::{Generation, SlotId};
 /// Options of `up`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Make all slots, or repair, grow or shrink the pool to what is configured",
     long_about = "\
 Make all slots, or repair, grow or shrink the pool to what is configured.
 
@@ -37,6 +38,7 @@ pub struct UpArgs {
 /// Options of `serve`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Hold the pool and lease it over the socket",
     long_about = "\
 Hold the pool and lease it over the socket, until SIGINT or SIGTERM.
 
@@ -82,12 +84,13 @@ pub struct LeaseOptions {
 /// Options of `lease`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Lease free slots",
     long_about = "\
 Lease free slots and print what a VMM needs: namespace, tap, addresses, MACs, MTU, and the generation.
 
 The generation is the proof of ownership that bind, unbind and release ask for; an older one is refused, whoever \
-shows it. The lease lasts until it is released, since this command ends at once: use 'exec', or a client of your own, \
-for leases that end with a process.",
+shows it. The lease lasts until it is released. With another --policy the command goes on running, and the lease ends \
+with it. Either all that were asked for are leased, or none.",
     after_help = "\
 Examples:
   netslot lease --tag build-17
@@ -167,6 +170,7 @@ impl BindOptions {
 /// Options of `bind`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Connect a leased slot to a tenant's network",
     long_about = "\
 Connect a leased slot to a tenant's network: from the next packet on, what the guest sends travels encapsulated to \
 the remote under that VNI, and what arrives for (VNI, tenant address) reaches the guest.
@@ -191,7 +195,10 @@ pub struct BindArgs {
 
 /// Options of `unbind`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  netslot unbind 42 --generation 7")]
+#[command(
+    about = "Disconnect a leased slot from its tenant's network",
+    after_help = "Examples:\n  netslot unbind 42 --generation 7"
+)]
 pub struct UnbindArgs {
     /// The slot: 42, slot42 or slot-0042
     #[arg(value_parser = value::slot)]
@@ -204,6 +211,7 @@ pub struct UnbindArgs {
 /// Options of `release`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Give a leased slot back",
     long_about = "\
 Give a leased slot back. It is unbound at once, then scrubbed in the background and leased again only when it is \
 proven equal to a fresh one; a tap that the VMM still holds open is waited for.",
@@ -221,12 +229,16 @@ pub struct ReleaseArgs {
 /// Options of `exec`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Lease a slot, run a program inside it, give it back",
     long_about = "\
 Lease a slot, run a program inside its network namespace, and give the slot back when the program ends.
 
-The program finds the slot in its environment: NETSLOT_SLOT, NETSLOT_GENERATION, NETSLOT_TAP, NETSLOT_GUEST_IP and \
-so on. Signals are passed on to it, and its exit code becomes this command's. With --vni, --remote and --tenant-ip \
-the slot is bound before the program starts.",
+This process becomes the program: signals reach it, its exit code is the command's, and however it ends, the daemon \
+sees it end and takes the slot back. It has a /sys of its own that shows the slot's devices, and finds the slot in its \
+environment: NETSLOT_SLOT, NETSLOT_GENERATION, NETSLOT_NETNS, NETSLOT_NETNS_PATH, NETSLOT_TAP, NETSLOT_MTU, \
+NETSLOT_GUEST_IP, NETSLOT_GUEST_PREFIX, NETSLOT_GUEST_MAC, NETSLOT_GATEWAY_IP, NETSLOT_GATEWAY_MAC, NETSLOT_SLOT_IP, \
+NETSLOT_HOST_END, NETSLOT_HOST_IFINDEX; with IPv6 also NETSLOT_GUEST_IP6, NETSLOT_GUEST_PREFIX6, NETSLOT_GATEWAY_IP6, \
+NETSLOT_SLOT_IP6. With --vni, --remote and --tenant-ip the slot is bound before the program starts.",
     after_help = "\
 Examples:
   netslot exec -- ip -brief address
@@ -241,9 +253,6 @@ pub struct ExecArgs {
     /// How the slot is asked for.
     #[command(flatten)]
     pub lease: LeaseOptions,
-    /// When the lease ends, should this command be killed before it can release
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Policy::OnExit)]
-    pub policy: Policy,
     /// What to bind to, if anything.
     #[command(flatten)]
     pub bind: Option<BindOptions>,
@@ -254,12 +263,15 @@ pub struct ExecArgs {
 
 /// Options of `list`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    about = "List slots",
+    after_help = "\
 Examples:
   netslot list
   netslot list --state leased --json | jq length
   netslot list --state quarantined
-  netslot list --uid 1000 --tag build-17")]
+  netslot list --uid 1000 --tag build-17"
+)]
 pub struct ListArgs {
     /// Only slots in this state
     #[arg(long, value_parser = value::state)]
@@ -274,7 +286,7 @@ pub struct ListArgs {
 
 /// Options of `show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json")]
+#[command(about = "Show one slot", after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json")]
 pub struct ShowArgs {
     /// The slot: 42, slot42 or slot-0042
     #[arg(value_parser = value::slot)]
@@ -284,6 +296,7 @@ pub struct ShowArgs {
 /// Options of `check`.
 #[derive(Debug, Args)]
 #[command(
+    about = "List what this host lacks before a pool can be made",
     long_about = "\
 List what this host lacks before a pool can be made: for each thing its value, what is needed, why, and the command \
 that mends it. Nothing is changed. Ends with 4 if something is missing without which no pool can be made.",
@@ -305,6 +318,7 @@ pub struct CheckArgs {
 /// Options of `config`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Print the effective configuration and where each value comes from",
     long_about = "\
 Print the effective configuration as a file that could be used as it stands, with the origin of each value.",
     after_help = "\
@@ -322,6 +336,7 @@ pub struct ConfigArgs {
 /// Options of `destroy`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Take all slots down",
     long_about = "\
 Take all slots down and remove what 'netslot up' has made. Refused while slots are leased, unless --force is given: \
 then the VMs in them lose their network.",

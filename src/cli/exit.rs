@@ -25,7 +25,7 @@ pub enum Exit {
     Interrupted,
     /// Stopped by SIGTERM; the next run goes on.
     Terminated,
-    /// What the program run by `exec` ended with: its own code, 128 + n after signal n, 126 or 127 if it could not start.
+    /// Why `exec` could not become its program: 127 = there is none of that name, 126 = it cannot be run.
     Program(u8),
 }
 
@@ -69,7 +69,7 @@ impl Exit {
         for (exit, meaning) in Self::TABLE {
             text.push_str(&format!("  {:>3}  {meaning}\n", exit.code()));
         }
-        text + "  'exec' ends with its program's code: 128 + n after signal n, 126 or 127 if it could not be started."
+        text + "  'exec' ends as its program does; 126 or 127 if that could not be started."
     }
 }
 

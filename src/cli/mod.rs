@@ -65,35 +65,24 @@ pub struct GlobalArgs {
     pub kmsg: bool,
 }
 
-/// What netslot can be told to do.
+/// What netslot can be told to do. What each command is, its arguments say in `about`: a doc comment here would take its
+/// place, and the long help's too.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make all slots, or repair, grow or shrink the pool to what is configured
     Up(UpArgs),
-    /// Hold the pool and lease it over the socket
     Serve(ServeArgs),
-    /// Lease free slots
     Lease(LeaseArgs),
-    /// Connect a leased slot to a tenant's network
     Bind(BindArgs),
-    /// Disconnect a leased slot from its tenant's network
     Unbind(UnbindArgs),
-    /// Give a leased slot back
     Release(ReleaseArgs),
-    /// Lease a slot, run a program inside it, give it back
     Exec(ExecArgs),
-    /// List slots
     List(ListArgs),
-    /// Show one slot
     Show(ShowArgs),
     /// Show how the pool and the daemon are
     #[command(after_help = "Examples:\n  netslot status\n  netslot status --json | jq .free")]
     Status,
-    /// List what this host lacks before a pool can be made
     Check(CheckArgs),
-    /// Print the effective configuration and where each value comes from
     Config(ConfigArgs),
-    /// Take all slots down
     Destroy(DestroyArgs),
 }
 
@@ -179,7 +168,7 @@ mod tests {
         for (line, right) in [
             ("lease --wait 2", "2s, 2ms or 2m"),
             ("release 70000 --generation 1", "0 to 65535"),
-            ("bind 1 --generation 1 --vni 16777216 --remote 192.0.2.1 --tenant-ip 10.0.0.1", "0 to 16777215"),
+            ("bind 1 --generation 1 --vni 16777216 --remote 192.0.2.1 --tenant-ip 10.0.0.1", "1 to 16777215"),
             ("list --state lesed", "building, free, leased"),
             ("lease --count 0", "1 to 65536"),
         ] {

@@ -30,7 +30,7 @@ pub enum ValueError {
     #[error("a generation is a whole number from 1 to {GENERATION_MAX}: the one that the lease was answered with")]
     Generation,
     /// Not a VNI.
-    #[error("a VNI is a whole number from 0 to {VNI_MAX} (24 bits)")]
+    #[error("a VNI is a whole number from 1 to {VNI_MAX} (24 bits)")]
     Vni,
     /// Not a tag.
     #[error("a tag is 1 to {TAG_BYTES} bytes of text without control characters; this has {0} bytes")]
@@ -98,9 +98,9 @@ pub fn generation(text: &str) -> Result<Generation, ValueError> {
 /// Reads a virtual network identifier.
 ///
 /// # Errors
-/// Text that is no number, and numbers past 24 bits.
+/// Text that is no number, 0 (a record keeps it for "none"), and numbers past 24 bits.
 pub fn vni(text: &str) -> Result<u32, ValueError> {
-    text.parse().ok().filter(|vni| *vni <= VNI_MAX).ok_or(ValueError::Vni)
+    text.parse().ok().filter(|vni| (1..=VNI_MAX).contains(vni)).ok_or(ValueError::Vni)
 }
 
 /// Reads a lease's tag: what fits the ledger's record and is fit to be shown.
@@ -161,8 +161,8 @@ mod tests {
         for bad in ["0", "72057594037927936", "-1", "x", ""] {
             assert_eq!(generation(bad), Err(ValueError::Generation), "{bad:?}");
         }
-        assert_eq!((vni("0"), vni("16777215")), (Ok(0), Ok(VNI_MAX)));
-        for bad in ["16777216", "-1", "0x10", ""] {
+        assert_eq!((vni("1"), vni("16777215")), (Ok(1), Ok(VNI_MAX)));
+        for bad in ["0", "16777216", "-1", "0x10", ""] {
             assert_eq!(vni(bad), Err(ValueError::Vni), "{bad:?}");
         }
         assert_eq!(tag(&"x".repeat(24)), Ok("x".repeat(24)));

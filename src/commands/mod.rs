@@ -1,13 +1,23 @@
 //! From a parsed command line to an exit code: one file per command, and what all of them share; no command's own work.
 
+mod bind;
 mod check;
 mod config;
+mod daemon;
 mod destroy;
+mod exec;
+mod lease;
+mod list;
 pub mod output;
 mod pool;
 mod progress;
+mod release;
+mod show;
 mod signals;
+mod status;
+mod unbind;
 mod up;
+mod view;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -158,14 +168,14 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Up(args) => up::run(args, &context, out),
         Command::Serve(_) => not_built("serve"),
-        Command::Lease(_) => not_built("lease"),
-        Command::Bind(_) => not_built("bind"),
-        Command::Unbind(_) => not_built("unbind"),
-        Command::Release(_) => not_built("release"),
-        Command::Exec(_) => not_built("exec"),
-        Command::List(_) => not_built("list"),
-        Command::Show(_) => not_built("show"),
-        Command::Status => not_built("status"),
+        Command::Lease(args) => lease::run(args, &context, out),
+        Command::Bind(args) => bind::run(args, &context, out),
+        Command::Unbind(args) => unbind::run(args, &context, out),
+        Command::Release(args) => release::run(args, &context, out),
+        Command::Exec(args) => exec::run(args, &context),
+        Command::List(args) => list::run(args, &context, out),
+        Command::Show(args) => show::run(args, &context, out),
+        Command::Status => status::run(&context, out),
         Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),

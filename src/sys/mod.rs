@@ -2,9 +2,11 @@
 //! kernel act with its error; none decides anything.
 #![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 
+pub mod clock;
 pub mod lock;
 pub mod mmap;
 pub mod netns;
 pub mod records;
+pub mod sysfs;
 pub mod tap;
 pub mod vault;
