@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::parallel::Halt;
-use crate::config::underlay::UnderlayError;
 use crate::limits::CARRIER_WAIT_S;
 use crate::netlink::{Refusal, SocketError};
 use crate::plan::Part;
@@ -15,6 +14,7 @@ use crate::slot::SlotId;
 use crate::sys::lock::LockError;
 use crate::sys::tap::TapError;
 use crate::sys::vault::VaultError;
+use crate::underlay::UnderlayError;
 
 /// Why a pass stopped. What it had made stays, and the next one goes on from there.
 #[derive(Debug, thiserror::Error)]

@@ -13,17 +13,14 @@ use super::observe;
 use super::parallel;
 use super::progress::{PhaseTime, Progress};
 use super::template::Template;
-use nix::libc;
-
 use crate::config::Config;
-use crate::config::underlay::{self, SeenDefaultRoute, SeenLink, UnderlayError};
 use crate::netlink::Socket;
-use crate::netlink::observed::Route;
 use crate::plan::diff::{LeftAlone, Make, diff, diff_of};
 use crate::plan::{Blueprint, Found, Observed, Part, Parts, Phase, Plan};
 use crate::slot::SlotId;
 use crate::sys::lock::Lock;
 use crate::sys::vault::{Inside, Vault};
+use crate::underlay::{self, UnderlayError};
 
 /// What a pass is given.
 pub struct Orders<'a> {
@@ -302,13 +299,7 @@ fn make_round(
 /// The MTU of the slots' devices. A host that has no default route yet, as in an initramfs, needs no uplink where the
 /// config says the MTU.
 fn mtu(config: &Config, root: &observe::Root) -> Result<u32, UnderlayError> {
-    let name = |index| root.links.iter().find(|l| l.index == index).and_then(|l| l.name.parse().ok());
-    let links: Vec<SeenLink> =
-        root.links.iter().filter_map(|l| Some(SeenLink { name: l.name.parse().ok()?, mtu: l.mtu })).collect();
-    let is_default = |r: &&Route| r.prefix == 0 && r.table == u32::from(libc::RT_TABLE_MAIN);
-    let seen = |r: &Route| Some(SeenDefaultRoute { device: name(r.index)?, ipv6: r.ipv6, metric: r.metric });
-    let routes: Vec<SeenDefaultRoute> = root.routes.iter().filter(is_default).filter_map(seen).collect();
-    match (underlay::resolve(config, &links, &routes), config.mtu) {
+    match (underlay::resolve(config, &root.links, &root.routes), config.mtu) {
         (Err(UnderlayError::NoDefaultRoute(_)), Some(mtu)) => Ok(mtu),
         (resolved, _) => resolved.map(|underlay| underlay.mtu),
     }
