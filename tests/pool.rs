@@ -125,6 +125,29 @@ fn with_ipv6_a_slot_has_both_families() {
 }
 
 #[test]
+fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
+    let Some(world) = World::new() else { return };
+    for inherit in ["3", "0"] {
+        let _knob = world.host_knob("/proc/sys/net/core/devconf_inherit_init_net", inherit);
+        world.configure("slots = 1");
+        let ended = world.netslot(&["up"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(ended.stderr.contains("devconf_inherit_init_net"), inherit == "0", "{ended:?}");
+        let slot = world.slot(0);
+        for (path, value) in [
+            ("ipv4/conf/up0/forwarding", "1\n"),
+            ("ipv4/conf/br0/rp_filter", "1\n"),
+            ("ipv6/conf/up0/accept_ra", "0\n"),
+            ("ipv6/conf/br0/addr_gen_mode", "1\n"),
+            ("ipv6/conf/up0/dad_transmits", "0\n"),
+        ] {
+            assert_eq!(world.in_netns(&slot, "cat", &[&format!("/proc/sys/net/{path}")]), value, "{path}");
+        }
+        world.json(&["destroy"]);
+    }
+}
+
+#[test]
 fn an_unbound_slot_is_silent() {
     let Some(world) = World::new() else { return };
     world.configure("slots = 1");

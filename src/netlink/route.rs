@@ -247,3 +247,119 @@ fn with_ip<R>(addr: IpAddr, f: impl FnOnce(&[u8]) -> R) -> R {
         IpAddr::V6(ip) => f(&ip.octets()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! What we write is read back by somebody else's parser.
+
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+
+    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use netlink_packet_route::RouteNetlinkMessage as Route;
+    use netlink_packet_route::address::AddressAttribute;
+    use netlink_packet_route::link::{InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo};
+    use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
+    use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteProtocol, RouteScope};
+
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0x4e, 0x53, 0, 0, 7]);
+
+    fn device(name: &str, index: u32) -> Device {
+        Device { name: name.parse().expect("a name"), index: IfIndex(index), mac: MAC, mtu: 1430 }
+    }
+
+    fn parsed(write: impl FnOnce(&mut Batch)) -> (u16, Route) {
+        let mut batch = Batch::new();
+        write(&mut batch);
+        let message = NetlinkMessage::<Route>::deserialize(batch.finish()).expect("well-formed");
+        let NetlinkPayload::InnerMessage(inner) = message.payload else { panic!("no rtnetlink message") };
+        (message.header.flags, inner)
+    }
+
+    #[test]
+    fn a_bridge_is_quiet_and_has_name_index_mac_and_mtu() {
+        let (flags, message) = parsed(|b| add_bridge(b, &device("br0", 2)));
+        let Route::NewLink(link) = message else { panic!("{message:?}") };
+        assert_eq!(flags & (CREATE | EXCL), CREATE | EXCL);
+        assert_eq!((link.header.index, link.header.flags), (2, LinkFlags::empty()));
+        let expected = [
+            LinkAttribute::IfName("br0".into()),
+            LinkAttribute::Address(MAC.0.to_vec()),
+            LinkAttribute::Mtu(1430),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![
+                    InfoBridge::MulticastSnooping(false),
+                    InfoBridge::VlanDefaultPvid(0),
+                ])),
+            ]),
+        ];
+        assert_eq!(link.attributes, expected);
+    }
+
+    #[test]
+    fn a_veth_pair_has_one_queue_on_both_ends_and_its_far_end_elsewhere() {
+        let elsewhere = File::open("/dev/null").expect("some descriptor");
+        let fd = elsewhere.as_fd().as_raw_fd();
+        let write = |b: &mut Batch| add_veth(b, &device("up0", 3), &device("slot7", 100_007), elsewhere.as_fd(), 9);
+        let (_, message) = parsed(write);
+        let Route::NewLink(near) = message else { panic!("{message:?}") };
+        let one_queue = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+        assert_eq!((near.header.index, &near.attributes[3..5]), (3, &one_queue[..]));
+        let Some(LinkAttribute::LinkInfo(info)) = near.attributes.last() else { panic!("{near:?}") };
+        let [LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(far)))] = &info[..] else {
+            panic!("{info:?}")
+        };
+        assert_eq!((far.header.index, far.header.flags), (100_007, LinkFlags::empty()));
+        assert_eq!(far.attributes[0], LinkAttribute::IfName("slot7".into()));
+        assert_eq!(far.attributes[3..5], one_queue);
+        assert_eq!(far.attributes[5..], [LinkAttribute::NetNsFd(fd), LinkAttribute::Group(9)]);
+    }
+
+    #[test]
+    fn a_device_or_a_group_is_raised_by_flag_and_mask() {
+        for (write, index) in [(raise as fn(&mut Batch, IfIndex), 5), (|b, _| raise_group(b, 9), 0)] {
+            let (_, message) = parsed(|b| write(b, IfIndex(5)));
+            let Route::NewLink(link) = message else { panic!("{message:?}") };
+            assert_eq!(
+                (link.header.index, link.header.flags, link.header.change_mask),
+                (index, LinkFlags::Up, LinkFlags::Up)
+            );
+            let group: &[_] = if index == 0 { &[LinkAttribute::Group(9)] } else { &[] };
+            assert_eq!(link.attributes, group);
+        }
+    }
+
+    #[test]
+    fn addresses_and_routes_carry_family_prefix_and_device() {
+        let ip: IpAddr = [100, 64, 0, 9].into();
+        let Route::NewAddress(address) = parsed(|b| add_address(b, IfIndex(3), ip, 32)).1 else { panic!() };
+        assert_eq!((address.header.index, address.header.prefix_len), (3, 32));
+        assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
+
+        let Route::NewRoute(route) = parsed(|b| add_default_route(b, ip, IfIndex(3))).1 else { panic!() };
+        assert_eq!((route.header.destination_prefix_length, route.header.flags), (0, RouteFlags::Onlink));
+        assert_eq!(route.header.protocol, RouteProtocol::Other(ROUTE_PROTOCOL));
+        let v4 = RouteAddress::Inet([100, 64, 0, 9].into());
+        assert_eq!(route.attributes, [RouteAttribute::Gateway(v4.clone()), RouteAttribute::Oif(3)]);
+
+        let Route::NewRoute(route) = parsed(|b| add_host_route(b, ip, IfIndex(7))).1 else { panic!() };
+        assert_eq!((route.header.destination_prefix_length, route.header.scope), (32, RouteScope::Link));
+        assert_eq!(route.attributes, [RouteAttribute::Destination(v4), RouteAttribute::Oif(7)]);
+    }
+
+    #[test]
+    fn a_neighbour_is_permanent() {
+        let Route::NewNeighbour(entry) = parsed(|b| add_neighbour(b, IfIndex(2), [10, 0, 0, 2].into(), MAC)).1 else {
+            panic!()
+        };
+        assert_eq!((entry.header.ifindex, entry.header.state), (2, NeighbourState::Permanent));
+        let address = NeighbourAddress::Inet([10, 0, 0, 2].into());
+        assert_eq!(
+            entry.attributes,
+            [NeighbourAttribute::Destination(address), NeighbourAttribute::LinkLayerAddress(MAC.0.to_vec())]
+        );
+    }
+}

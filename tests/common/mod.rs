@@ -127,6 +127,13 @@ impl World {
         vault.map_or_else(Vec::new, |v| v.slots().expect("listed").into_iter().map(SlotId::number).collect())
     }
 
+    /// Sets a knob that only the namespace in which the tests were started shows, for as long as the guard lives.
+    pub fn host_knob(&self, path: &'static str, value: &str) -> HostKnob {
+        let old = in_first_netns(|| fs::read_to_string(path).expect("readable"));
+        in_first_netns(|| fs::write(path, value).expect("writable"));
+        HostKnob { path, old }
+    }
+
     /// Waits until a pass that runs beside the test has begun so many slots.
     pub fn wait_for_slots(&self, count: usize) {
         let began = Instant::now();
@@ -145,6 +152,24 @@ impl World {
     pub fn host_ends(&self) -> usize {
         self.links().iter().filter(|l| netslot::address::is_host_end_group(l.group)).count()
     }
+}
+
+/// A turned knob; turned back when dropped.
+pub struct HostKnob {
+    path: &'static str,
+    old: String,
+}
+
+impl Drop for HostKnob {
+    fn drop(&mut self) {
+        in_first_netns(|| fs::write(self.path, self.old.trim()).expect("writable"));
+    }
+}
+
+fn in_first_netns<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    // The main thread of the test process has never left the namespace in which the tests were started.
+    let first = fs::File::open("/proc/self/ns/net").expect("our own");
+    netslot::sys::netns::within(first, work).expect("root may enter")
 }
 
 /// How a run of the binary ended.
