@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::error::PassError;
-use crate::sys::netns;
+use crate::sys::{netns, thread};
 
 /// What a slot's namespace starts with, below /proc/sys/net. With IPv6 it stays silent (no address made, no router
 /// asked, no duplicate looked for) though it cannot be switched off here: `disable_ipv6` is never inherited
@@ -59,16 +59,13 @@ impl Template {
         let path = PathBuf::from("/proc/sys/net");
         let sysctls =
             File::open(&path).map(OwnedFd::from).map_err(|error| PassError::File { call: "open", path, error })?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                make_namespace()?;
-                write_all(&sysctls, ipv6)?;
-                let path = PathBuf::from("/proc/thread-self/ns/net");
-                let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
-                make_namespace()?;
-                Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6)))
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread::apart(|| {
+            make_namespace()?;
+            write_all(&sysctls, ipv6)?;
+            let path = PathBuf::from("/proc/thread-self/ns/net");
+            let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
+            make_namespace()?;
+            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6)))
         })
         .map(|(netns, inherited)| Self { netns, sysctls, ipv6, inherited })
     }

@@ -9,4 +9,5 @@ pub mod netns;
 pub mod records;
 pub mod sysfs;
 pub mod tap;
+pub mod thread;
 pub mod vault;

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::thread;
+
 mod ioctl {
     // linux/sockios.h: SIOCGSKNS, the namespace of a socket as an fd.
     nix::ioctl_none_bad!(namespace_of_socket, 0x894c);
@@ -55,8 +57,5 @@ pub fn of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// # Panics
 /// Where `work` does.
 pub fn within<R: Send>(netns: impl AsFd + Send, work: impl FnOnce() -> R + Send) -> Result<R, Errno> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| enter(netns).map(|()| work()));
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    thread::apart(|| enter(netns).map(|()| work()))
 }

@@ -23,6 +23,7 @@ use nix::unistd::{Pid, UnlinkatFlags, chdir, chroot, pivot_root, unlinkat};
 
 use crate::address;
 use crate::slot::SlotId;
+use crate::sys::thread;
 
 /// `NSFS_MAGIC`, linux/magic.h: tells a bound namespace from the empty file under it.
 const NSFS: FsType = FsType(0x6e73_6673);
@@ -66,7 +67,7 @@ impl Vault {
         if !is_namespace(mount_namespace.as_fd()).map_err(failed("statfs", &pin))? {
             return Ok(None); // the empty file of a pass that was killed before it bound the vault there
         }
-        let root = on_a_thread(|| {
+        let root = thread::apart(|| {
             enter(mount_namespace.as_fd()).map_err(failed("setns to", &pin))?;
             open_root().map_err(failed("open the root of", &pin))
         })?;
@@ -96,7 +97,7 @@ impl Vault {
         File::create(&pin).map_err(|e| failed("create", &pin)(errno_of(&e)))?;
         let mut refused = None;
         for cpu in 0..CpuSet::count() {
-            let Some(vault) = on_a_thread(|| run_on(cpu).then(|| Self::furnish(run_dir))) else { continue };
+            let Some(vault) = thread::apart(|| run_on(cpu).then(|| Self::furnish(run_dir))) else { continue };
             let vault = vault?;
             match bind(Path::new(&format!("/proc/self/fd/{}", vault.mount_namespace.as_raw_fd())), &pin) {
                 Ok(()) => return Ok(vault),
@@ -284,8 +285,4 @@ fn is_mount_point(path: &Path) -> Result<bool, Errno> {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").map_err(|e| errno_of(&e))?;
     // The fifth field; white space and backslashes in it are escaped, and none of ours has any.
     Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|mounted| Path::new(mounted) == path))
-}
-
-fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
