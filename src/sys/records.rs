@@ -117,6 +117,18 @@ impl RecordsFile {
         }
     }
 
+    /// Deletes `<run_dir>/ledger`, with every lease in it; none there is no error.
+    ///
+    /// # Errors
+    /// [`RecordsError::Call`].
+    pub fn delete(run_dir: &Path) -> Result<(), RecordsError> {
+        let path = run_dir.join(FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("unlink", &path)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the file without a name and gives it its name when it is whole: nobody ever sees half of one.
     fn make(run_dir: &Path, slots: u32) -> Result<Self, RecordsError> {
         let path = run_dir.join(FILE);
