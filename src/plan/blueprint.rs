@@ -95,6 +95,12 @@ impl Blueprint {
         SlotId::first(self.slots)
     }
 
+    /// Whether the slot should be.
+    #[must_use]
+    pub fn has(&self, slot: SlotId) -> bool {
+        slot.number() < self.slots
+    }
+
     /// The slot whose host end should have that index.
     #[must_use]
     pub fn slot_at(&self, index: u32) -> Option<SlotId> {

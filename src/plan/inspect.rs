@@ -86,7 +86,8 @@ impl HostDump {
         let mut slot_of_index = HashMap::new();
         for link in links {
             let ours = address::is_host_end_group(link.group) && link.kind == "veth";
-            let by_name = address::slot_of_host_end(&link.name);
+            // A device named for a slot that the pool has not is nobody's business.
+            let by_name = address::slot_of_host_end(&link.name).filter(|s| ours || blueprint.has(*s));
             let by_index = blueprint.slot_at(link.index);
             match (ours, by_name, by_index) {
                 (true, Some(slot), _) => {
@@ -271,4 +272,134 @@ fn matches_tap(link: &Link, spec: &SlotSpec) -> Result<(), String> {
 
 fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::netlink::observed::Tap;
+    use crate::slot::Mac;
+
+    /// A slot as the kernel shows it when all of it is there.
+    struct Slot {
+        blueprint: Blueprint,
+        spec: SlotSpec,
+        inside: InsideDump,
+        links: Vec<Link>,
+        routes: Vec<Route>,
+        neighbours: Vec<Neighbour>,
+    }
+
+    fn link(device: &Device, kind: &str) -> Link {
+        let (index, name, mac) = (device.index.0, device.name.to_string(), Some(device.mac));
+        Link { index, name, kind: kind.into(), mac, mtu: device.mtu, up: true, ..Link::default() }
+    }
+
+    fn neighbour(index: u32, addr: IpAddr, mac: Mac) -> Neighbour {
+        Neighbour { index, addr, mac: Some(mac), permanent: true }
+    }
+
+    impl Slot {
+        fn whole() -> Self {
+            let blueprint = Blueprint::new(&Config { slots: 4, ..Config::default() }, 1430);
+            let spec = blueprint.slot(SlotId::new(3).expect("in range"));
+            let (bridge, up) = (spec.bridge.index.0, spec.up.index.0);
+            let v4 = spec.v4.any();
+            let tap = Tap { ethernet: true, vnet_hdr: true, persist: true, ..Tap::default() };
+            let route = |to, prefix, via, index| Route { table: 254, ipv6: false, to, prefix, via, index, metric: 0 };
+            let loopback = Link { index: 1, name: "lo".into(), loopback: true, up: true, ..Link::default() };
+            let inside = InsideDump {
+                links: vec![
+                    loopback,
+                    link(&spec.bridge, "bridge"),
+                    link(&spec.up, "veth"),
+                    Link { master: bridge, tap: Some(tap), ..link(&spec.tap, "tun") },
+                ],
+                addresses: vec![
+                    Address { index: 1, addr: [127, 0, 0, 1].into(), prefix: 8 },
+                    Address { index: bridge, addr: v4.gateway.addr, prefix: v4.gateway.prefix },
+                    Address { index: up, addr: v4.slot, prefix: 32 },
+                ],
+                routes: vec![route(None, 0, Some(v4.next_hop), up)],
+                neighbours: vec![
+                    neighbour(up, v4.next_hop, spec.host_end.mac),
+                    neighbour(bridge, v4.guest, spec.guest_mac),
+                ],
+            };
+            let host = spec.host_end.index.0;
+            let group = address::host_end_group(spec.slot);
+            Self {
+                inside,
+                links: vec![Link { group, ..link(&spec.host_end, "veth") }],
+                routes: vec![route(Some(v4.slot), 32, None, host)],
+                neighbours: vec![neighbour(host, v4.slot, spec.up.mac)],
+                spec,
+                blueprint,
+            }
+        }
+
+        fn judge(self) -> Found {
+            let host = HostDump::new(&self.blueprint, self.links, &self.routes, &self.neighbours).expect("ours");
+            inspect(&self.spec, Some(&self.inside), &host)
+        }
+    }
+
+    #[test]
+    fn a_slot_that_has_everything_is_whole() {
+        let slot = Slot::whole();
+        let whole = slot.blueprint.whole();
+        assert_eq!(slot.judge(), Found::Parts(whole));
+    }
+
+    #[test]
+    fn what_is_missing_is_missing_and_nothing_else() {
+        let lacks = |change: fn(&mut Slot), parts: &[Part]| {
+            let mut slot = Slot::whole();
+            let whole = slot.blueprint.whole();
+            change(&mut slot);
+            assert_eq!(slot.judge(), Found::Parts(whole.without(Parts::of(parts))), "{parts:?}");
+        };
+        lacks(|s| s.inside.links[0].up = false, &[Part::LoopbackUp]);
+        lacks(|s| s.inside.links[3].up = false, &[Part::TapUp]);
+        lacks(|s| s.inside.links[3].master = 0, &[Part::TapOnBridge]);
+        lacks(|s| s.inside.addresses.truncate(2), &[Part::SlotAddress]);
+        lacks(|s| s.inside.routes.clear(), &[Part::DefaultRoute]);
+        lacks(|s| s.inside.routes[0].via = Some([100, 64, 0, 9].into()), &[Part::DefaultRoute]);
+        lacks(|s| s.inside.neighbours[0].permanent = false, &[Part::NextHop]);
+        lacks(|s| s.inside.neighbours[1].mac = None, &[Part::GuestNeighbour]);
+        lacks(|s| s.links[0].up = false, &[Part::HostEndUp]);
+        lacks(|s| s.links[0].ipv6 = true, &[Part::HostEndQuiet]);
+        lacks(|s| s.routes.clear(), &[Part::HostRoute]);
+        lacks(|s| s.neighbours.clear(), &[Part::HostNeighbour]);
+    }
+
+    #[test]
+    fn what_cannot_be_added_to_is_wrong_and_says_in_what() {
+        let wrong = |change: fn(&mut Slot), words: &str| {
+            let mut slot = Slot::whole();
+            change(&mut slot);
+            let found = slot.judge();
+            assert!(matches!(&found, Found::Wrong { why } if why.contains(words)), "{words}: {found:?}");
+        };
+        wrong(|s| s.inside.links[1].kind = "dummy".into(), "br0 is a dummy device, not bridge");
+        wrong(|s| s.inside.links[1].mac = Some(Mac([2, 0, 0, 0, 0, 9])), "br0 has MAC 02:00:00:00:00:09");
+        wrong(|s| s.inside.links[2].mtu = 1500, "up0 has MTU 1500, not 1430");
+        wrong(|s| s.inside.links[3].index = 9, "tap0 has index 9");
+        wrong(|s| s.inside.links[3].tap = None, "tap0 is no tap");
+        wrong(|s| s.inside.links[3].tap.as_mut().expect("a tap").owner = Some(7), "belongs to user Some(7)");
+        wrong(|s| s.inside.links[3].tap.as_mut().expect("a tap").multi_queue = true, "several queues");
+        wrong(|s| s.inside.addresses[1].prefix = 24, "an address that is not the slot's: 172.16.0.1");
+        wrong(|s| s.inside.links.push(link(&s.spec.host_end, "veth")), "a device that is not the slot's");
+        wrong(|s| s.links.clear(), "up0 without its host end slot3");
+        wrong(|s| drop(s.inside.links.remove(2)), "a host end whose other end is not in the slot");
+    }
+
+    #[test]
+    fn a_host_end_alone_is_wrong_and_nothing_is_nothing() {
+        let slot = Slot::whole();
+        let host = HostDump::new(&slot.blueprint, slot.links, &[], &[]).expect("ours");
+        assert!(matches!(inspect(&slot.spec, None, &host), Found::Wrong { .. }));
+        assert_eq!(inspect(&slot.spec, None, &HostDump::default()), Found::Parts(Parts::NONE));
+    }
 }
