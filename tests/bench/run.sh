@@ -1,0 +1,203 @@
+#!/bin/bash
+# The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
+#
+#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease]      (all, where none is named)
+#
+# As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
+# each run waits until the namespaces of the one before it are gone. About 12 minutes; smaller with:
+#
+#     NETSLOT_BENCH_SLOTS  slots of the large runs (4000)
+#     NETSLOT_BENCH_MANY   slots of the run that looks for growth (10000)
+#     NETSLOT_BENCH_PEERS  slots of the runs beside other tools ("40 400")
+#     NETSLOT_BENCH_PAIRS  pairs of netslot and yardstick (3)
+#     NETSLOT_BENCH_ROUNDS leases that are timed (2000; at most half of the slots are out at once)
+set -euo pipefail
+BENCH=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
+TESTS=${BENCH%/*}
+. "$TESTS/knobs.sh"
+. "$BENCH/lib.sh"
+
+SLOTS=${NETSLOT_BENCH_SLOTS:-4000}
+MANY=${NETSLOT_BENCH_MANY:-10000}
+PEERS=${NETSLOT_BENCH_PEERS:-40 400}
+PAIRS=${NETSLOT_BENCH_PAIRS:-3}
+ROUNDS=${NETSLOT_BENCH_ROUNDS:-2000}
+THREADS=2 # netslot's default
+
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export BENCH TESTS NETSLOT
+
+main() {
+    local subjects=("$@")
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease)
+    [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
+    [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
+    NETSLOT=$(realpath "$NETSLOT")
+    build
+    IDLE_NAMESPACES=$(namespaces)
+    export IDLE_NAMESPACES
+    knobs_turn
+    about
+    "$TESTS/world.sh" "$BENCH/same.sh" | sed 's/^/   /'
+    wait_gone "$IDLE_NAMESPACES"
+    for subject in "${subjects[@]}"; do
+        "bench_$subject"
+    done
+    printf '\nfigures: %s\n' "$OUT"
+}
+
+fail() {
+    say "bench: $*"
+    exit 1
+}
+
+# The programs that the measuring needs besides netslot, and a directory for the figures.
+build() {
+    local root=${TESTS%/*} target
+    target=$(uname -m)-unknown-linux-gnu
+    OUT=$root/target/bench/$(date +%Y%m%dT%H%M%S)
+    mkdir -p "$OUT"
+    BASELINE=$root/target/bench/baseline
+    ENTER=$root/target/bench/enter
+    cc -O2 -pthread -o "$BASELINE" "$BENCH/baseline.c"
+    cc -O2 -o "$ENTER" "$BENCH/enter.c"
+    say "building the lease client"
+    # As the Makefile builds netslot, so that they share what is built already.
+    LEASE=$(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target "$target" \
+        --bench lease --message-format json | jq --raw-output 'select(.target.name? == "lease") | .executable // empty')
+    export BASELINE ENTER LEASE OUT
+}
+
+about() {
+    heading "netslot $("$NETSLOT" --version | cut -d' ' -f2), $(date --iso-8601=minutes)"
+    {
+        printf 'kernel\t%s\n' "$(uname -sr)"
+        printf 'CPUs\t%s online, %s possible: %s\n' "$(nproc --all)" "$(cat /sys/devices/system/cpu/possible)" \
+            "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+        printf 'memory\t%s MiB available\n' "$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)"
+        printf 'load\t%s; more than 0.5 before the start makes noise\n' "$(cut -d' ' -f1 /proc/loadavg)"
+        printf 'binary\t%s bytes\n' "$(stat --format=%s "$NETSLOT")"
+    } | table
+}
+
+# pair FILE SLOTS THREADS ORDER: one run each of netslot and the yardstick, appended as one JSON array.
+pair() {
+    local file=$1 slots=$2 threads=$3 order=$4 who
+    local -A result
+    for who in $order; do
+        say "$who: $slots slots on $threads threads"
+        result[$who]=$(in_world "$BENCH/once.sh" "$who" "$slots" "$threads")
+    done
+    jq --null-input --compact-output --argjson netslot "${result[netslot]}" --argjson baseline "${result[baseline]}" \
+        '{netslot: $netslot, baseline: $baseline}' >>"$file"
+}
+
+bench_up() {
+    local file=$OUT/up.jsonl n threads
+    for ((n = 0; n < PAIRS; n++)); do
+        pair "$file" "$SLOTS" $THREADS "$( ((n % 2)) && echo baseline netslot || echo netslot baseline)"
+    done
+    for threads in 1 4; do
+        pair "$file" "$SLOTS" $threads "netslot baseline"
+    done
+
+    heading "up: $SLOTS slots, seconds; beside the yardstick (baseline.c: the same objects in straight-line C)"
+    {
+        printf 'threads\tnetslot\tyardstick\tratio\tmake\traise\thost\tsettle\trest\tlast/first\tyardstick make\traise\thost\tlast/first\n'
+        jq --raw-output "$JQ_LIB"'
+            def growth: .slot_us | if .first_500_p50 > 0 then .last_500_p50 / .first_500_p50 | round_to(2) else 0 end;
+            [.netslot.threads, (.netslot.wall | round_to(2)), (.baseline.wall | round_to(2)),
+             (.netslot.wall / .baseline.wall | round_to(2)),
+             (.netslot | phase("make"), phase("raise"), phase("host"), phase("settle"),
+                 (.wall - ([.phases[].seconds] | add)) | round_to(2)), (.netslot | growth),
+             (.baseline | phase("make"), phase("raise"), phase("host") | round_to(2)), (.baseline | growth)]
+            | @tsv' "$file"
+    } | table
+    jq --raw-output --slurp --argjson threads $THREADS "$JQ_LIB"'
+        map(select(.netslot.threads == $threads))
+        | "   median of \(length) pairs on \($threads) threads: netslot \(map(.netslot.wall) | median | round_to(2)) s,"
+          + " \(map(.netslot.wall / .netslot.slots * 1e6) | median | round) µs per slot,"
+          + " \(map(.netslot.wall / .baseline.wall) | median | times) the yardstick (aim: at most 1.15 x)"' "$file"
+}
+
+bench_many() {
+    local file=$OUT/many.jsonl
+    say "netslot: $MANY slots on $THREADS threads"
+    in_world "$BENCH/once.sh" netslot "$MANY" $THREADS >"$file"
+    heading "up: $MANY slots, does a slot cost more the more there are?"
+    jq --raw-output "$JQ_LIB"'
+        "   \(.wall | round_to(2)) s in all: " + (.phases | map("\(.name) \(.seconds | round_to(2))") | join(", ")),
+        "   last 500 / first 500: \(.slot_us.last_500_p50 / .slot_us.first_500_p50 | times) (aim: at most 1.3 x)",
+        "   µs to make a slot, p50 of each thousand: \(.slot_us.per_thousand_p50 | map(tostring) | join(" "))",
+        "   destroy: \(.destroy_seconds | round_to(2)) s"' "$file"
+}
+
+bench_peers() {
+    local file=$OUT/peers.jsonl slots who ours theirs
+    for slots in $PEERS; do
+        for who in batch cni netavark; do
+            say "$slots slots: netslot, then $who"
+            ours=$(in_world "$BENCH/once.sh" netslot "$slots" $THREADS)
+            theirs=$(in_world "$BENCH/peers.sh" "$who" "$slots")
+            jq --null-input --compact-output --argjson netslot "$ours" --argjson peer "$theirs" \
+                '{netslot: $netslot, peer: $peer}' >>"$file"
+        done
+    done
+    heading "up beside other tools, each pair run one after the other"
+    {
+        printf 'slots\tpeer\tms per slot\tp50\tp95\tnetslot ms per slot\tpeer / netslot\n'
+        jq --raw-output "$JQ_LIB"'
+            (.peer.seconds * 1000 / .peer.slots) as $theirs | (.netslot.wall * 1000 / .netslot.slots) as $ours
+            | [.peer.slots, .peer.who, ($theirs | round_to(2)),
+               (.peer.slot_ms | percentile(50), percentile(95) | round_to(2)), ($ours | round_to(2)),
+               ($theirs / $ours | round_to(1) | tostring + " x")] | @tsv' "$file"
+    } | table
+    cat <<'SLOTS'
+   What a slot holds:
+   netslot   namespace, quiet bridge with gateway address, tap on it, veth pair made in place, slot address, default
+             route, permanent neighbours, host route; checked for carriers at the end
+   batch     the same, but for the tap's index; two `ip -batch` processes per slot
+   cni       namespace, veth pair on one bridge in the host, address and default route; no tap, no bridge in the slot
+             (Debian's containernetworking-plugins: bridge with host-local, no masquerading)
+   netavark  as cni, and its firewall's rules, which cannot be switched off
+SLOTS
+}
+
+bench_lease() {
+    local file=$OUT/lease.jsonl
+    local rounds=$((ROUNDS < SLOTS / 2 ? ROUNDS : SLOTS / 2))
+    say "lease: $SLOTS slots, $rounds rounds"
+    in_world "$BENCH/serve.sh" "$SLOTS" "$rounds" $((SLOTS / 2)) >"$file"
+    heading "lease and release: one round trip each, µs; beside an empty SEQPACKET echo of the same sizes, in turns"
+    {
+        printf 'while\trounds\tlease p50\tp99\trelease p50\tp99\tboth p50\tp99\techo p50\tp99\tratio p50\tp99\tempty\n'
+        jq --raw-output "$JQ_LIB"'
+            select(.netslot) | [{"idle": "idle", "idle-paced": "idle, one per 2 ms", "idle-netns": "idle, with netns fd",
+                "building": "another pool is built"}[.what], .rounds,
+                (.netslot.lease, .netslot.release, .netslot.both, .echo.both
+                 | .p50_us, .p99_us | round_to(1)), (.ratio_p50, .ratio_p99 | times), .pool_empty] | @tsv' "$file"
+    } | table
+    jq --raw-output --slurp '
+        map(select(.bytes))[0].bytes
+        | "   bytes: lease \(.lease[0]) out, \(.lease[1]) back; release \(.release[0]) out, \(.release[1]) back",
+          "   aim: p50 at most 1.5 x, p99 at most 3 x"' "$file"
+    heading "leases per second, $SLOTS slots"
+    {
+        printf 'clients\tleases\tleases per s\treleases per s\tlease + release per s, each slot scrubbed between\n'
+        jq --raw-output 'select(.what == "throughput") | [.clients, .leases, (.leases_per_second, .releases_per_second,
+            .cycles_per_second | round)] | @tsv' "$file"
+    } | table
+    heading "memory, $SLOTS slots"
+    {
+        jq --raw-output "$JQ_LIB"'
+            if .what == "kernel-memory" then
+                ["kernel, per slot", "\(.available_kib_per_slot | round) KiB less available; of that slab " +
+                 "\(.slab_kib_per_slot | round) KiB, per-CPU \(.percpu_kib_per_slot | round_to(1)) KiB"]
+            elif .what == "rss-idle" then ["daemon, before its first lease", "\(.rss_kib) KiB resident, \(.anon_kib) of it its own"]
+            elif .what == "rss-after" then ["daemon, after the leases", "\(.rss_kib) KiB resident, \(.anon_kib) of it its own"]
+            else empty end | @tsv' "$file"
+        printf 'binary\t%s bytes (aim: at most 3 MB)\n' "$(stat --format=%s "$NETSLOT")"
+    } | table
+}
+
+main "$@"
