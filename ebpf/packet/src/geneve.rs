@@ -45,6 +45,13 @@ pub fn parse<F: Frame>(frame: &F, at: u32) -> Result<Geneve, DropReason> {
     Ok(Geneve { vni: u32::from_be_bytes([0, h[4], h[5], h[6]]), inner: at + GENEVE_BYTES + (h[0] & 0x3f) as u32 * 4 })
 }
 
+/// The second word of a Geneve header: the VNI and a reserved byte, zero.
+#[inline(always)]
+#[must_use]
+pub const fn vni_word(vni: u32) -> u32 {
+    (vni << 8).to_be()
+}
+
 /// The Geneve header of a VNI, without options, with an Ethernet frame inside.
 #[inline(always)]
 #[must_use]

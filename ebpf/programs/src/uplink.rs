@@ -209,23 +209,14 @@ fn arrive(
 #[inline(always)]
 fn disguise(skb: &mut Skb, config: &ConfigRecord, slot: u32, outer: &Outer) -> Result<(), DropReason> {
     put(skb, outer.inner, &config.geneve_mac)?;
-    let header = with_vni(skb, outer.udp + 8, config.vni_base + slot)?;
-    put(skb, outer.udp + 8, &header)?;
-    put(skb, outer.udp + 6, &[0, 0])?;
+    put(skb, outer.udp + 12, &geneve::vni_word(config.vni_base + slot))?;
+    put(skb, outer.udp + 6, &0_u16)?;
     if outer.family == 6 {
         return put(skb, ETHERNET_BYTES + 8, &config.dummy_remote_v6);
     }
     let delta = checksum::delta4(outer.far[0], v4(config.dummy_remote_v4));
     skb.store(ETHERNET_BYTES + 12, &config.dummy_remote_v4, Share::Balanced).ok_or(DropReason::Kernel)?;
     skb.mend(ETHERNET_BYTES + 10, delta, Sum::Header).ok_or(DropReason::Kernel)
-}
-
-/// The Geneve header at `at` with another VNI.
-#[inline(always)]
-fn with_vni(skb: &Skb, at: u32, vni: u32) -> Result<[u8; 8], DropReason> {
-    let mut header = skb.load::<[u8; 8]>(at).ok_or(DropReason::Malformed)?;
-    [_, header[4], header[5], header[6]] = vni.to_be_bytes();
-    Ok(header)
 }
 
 /// A packet for a slot's external address, or (where packets are redirected) for the slot's own.
@@ -402,9 +393,8 @@ fn readdress(skb: &mut Skb, config: &ConfigRecord, binding: &BindingRecord, oute
     }
     put(skb, outer.inner, &tunnel::peer_mac(config, binding))?;
     put(skb, outer.inner + 6, &config.guest_mac)?;
-    let header = with_vni(skb, outer.udp + 8, binding.vni)?;
-    put(skb, outer.udp + 8, &header)?;
-    put(skb, outer.udp + 6, &[0, 0])?;
+    put(skb, outer.udp + 12, &geneve::vni_word(binding.vni))?;
+    put(skb, outer.udp + 6, &0_u16)?;
     if outer.family == 6 {
         return put(skb, ETHERNET_BYTES + 24, &binding.remote);
     }
