@@ -16,6 +16,8 @@ pub mod sys;
 
 pub mod netlink;
 
+pub mod bpf;
+
 pub mod underlay;
 
 pub mod plan;

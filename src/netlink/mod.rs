@@ -9,6 +9,7 @@ pub mod observed;
 pub mod read;
 pub mod route;
 pub mod socket;
+pub mod tc;
 
 pub use batch::Batch;
 pub use socket::{Refusal, Socket, SocketError};

@@ -2,6 +2,7 @@
 //! kernel act with its error; none decides anything.
 #![allow(unsafe_code, reason = "the one place for it; each block says why it is sound")]
 
+pub mod bpf;
 pub mod clock;
 pub mod lock;
 pub mod mmap;

@@ -4,7 +4,13 @@
 //! older one. Raise [`LAYOUT_VERSION`] with every change of a field's place, width or meaning.
 #![no_std]
 
+mod config;
+mod counters;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub use config::{ConfigRecord, DHCP_OPTIONS_BYTES, TUNNEL_MARK, forward, nth_v4, nth_v6, tunnel};
+pub use counters::{CounterRecord, DROP_REASONS, DropReason};
 
 /// Version of every layout in this crate; written once into the pool's header, compared at each start.
 pub const LAYOUT_VERSION: u32 = 1;
@@ -136,6 +142,13 @@ pub mod bind_mode {
     pub const TUNNEL: u8 = 1;
 }
 
+/// Bits of [`BindingRecord::flags`].
+pub mod bind_flag {
+    /// The slot is used without a guest: what comes for the slot's address goes to the slot's own stack (a program run
+    /// in the namespace), not to the guest. Without it, the guest gets everything.
+    pub const OWN_STACK: u8 = 1;
+}
+
 /// One slot's tenant network, 64 bytes.
 ///
 /// Valid only while `generation` equals the ledger's for the slot. A writer stores `generation = 0` first, then the
@@ -157,12 +170,31 @@ pub struct BindingRecord {
     pub remote_family: u8,
     /// See [`bind_mode`].
     pub mode: u8,
+    /// See [`bind_flag`].
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 14],
+    pub reserved: u8,
+    /// Destination MAC of the frames inside the tunnel; zero = the gateway's MAC in the slot.
+    pub peer_mac: [u8; 6],
+    /// Zero.
+    pub reserved_end: [u8; 6],
+}
+
+/// Key of the map from a tenant's address to its slot: whose packet it is that comes out of the tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TenantKey {
+    /// Virtual network identifier, 24 bits.
+    pub vni: u32,
+    /// 4 or 6.
+    pub family: u32,
+    /// IPv6, or IPv4 in the first four bytes and zero after.
+    pub address: [u8; 16],
 }
 
 const _: () = assert!(size_of::<LedgerRecord>() == 64 && align_of::<LedgerRecord>() == 8);
 const _: () = assert!(size_of::<BindingRecord>() == 64 && align_of::<BindingRecord>() == 8);
+const _: () = assert!(size_of::<TenantKey>() == 24);
 
 #[cfg(test)]
 mod tests {

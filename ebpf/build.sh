@@ -1,0 +1,48 @@
+#!/bin/sh
+# Builds ebpf/netslot.bpf.o from source: the same bytes wherever the folder is, with the toolchain of ebpf/TOOLCHAIN.
+#
+#   ebpf/build.sh             build, and write the object
+#   ebpf/build.sh --check     build, and compare with the committed object
+#
+# On Debian 12 the distribution's rustc-web has a ready core library for the kernel's machine
+# (libstd-rust-web-dev-bpf); elsewhere a nightly toolchain builds it from rust-src (BPF_RUSTC=nightly).
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+target=${CARGO_TARGET_DIR:-$here/../target}/ebpf
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+linker=${BPF_LINKER:-bpf-linker}
+# Debian's compiler, whatever a rustup on the PATH says.
+rustc=${BPF_RUSTC:-/usr/bin/rustc}
+
+command -v "$linker" >/dev/null || {
+	echo "build.sh: '$linker' not found: see ebpf/README.md for how to install it, or set BPF_LINKER" >&2
+	exit 1
+}
+
+flags="-C linker=$linker -C target-cpu=v3 -C link-arg=--btf -C debuginfo=2 -C linker-plugin-lto -C panic=abort
+ -C link-arg=--disable-expand-memcpy-in-order --cfg=bpf_target_arch=\"x86_64\"
+ --remap-path-prefix=$here=/netslot/ebpf --remap-path-prefix=$cargo_home=/cargo"
+
+set -- "${1-}"
+unset RUSTFLAGS CARGO_BUILD_RUSTFLAGS RUSTC RUSTC_WRAPPER || true
+export CARGO_TARGET_DIR="$target" CARGO_ENCODED_RUSTFLAGS
+CARGO_ENCODED_RUSTFLAGS=$(printf '%s' "$flags" | tr -s ' \n' '\037')
+
+cd "$here/programs"
+if [ "$rustc" = nightly ]; then
+	cargo +nightly build --release --locked --quiet --target bpfel-unknown-none -Z build-std=core
+else
+	RUSTC="$rustc" RUSTC_BOOTSTRAP=1 cargo build --release --locked --quiet --target bpfel-unknown-none
+fi
+
+built=$target/netslot.bpf.o
+cp "$target/bpfel-unknown-none/release/netslot" "$built"
+"${LLVM_OBJCOPY:-llvm-objcopy}" --strip-debug "$built"
+
+if [ "$1" = --check ]; then
+	cmp "$built" "$here/netslot.bpf.o" && echo "ebpf/netslot.bpf.o is what its source builds"
+else
+	cp "$built" "$here/netslot.bpf.o"
+	sha256sum "$here/netslot.bpf.o" | cut -d' ' -f1
+fi

@@ -1,0 +1,122 @@
+//! Which program hangs where: the netlink messages for host ends, taps and the uplink, and whether they hang there.
+//! The sockets are the caller's; nothing is ever detached.
+
+use crate::netlink::tc::{self, Filter, Hook, Shown};
+use crate::netlink::{Batch, Refusal, Socket, SocketError};
+use crate::slot::{IfIndex, SlotId};
+
+use super::Program;
+use super::load::{Datapath, DatapathError};
+
+/// The block that every host end's ingress joins. Numbers of blocks are per namespace and anybody's; `4e53` reads NS.
+pub const INGRESS_BLOCK: u32 = 0x4e53_0001;
+
+/// The block that every host end's egress joins.
+pub const EGRESS_BLOCK: u32 = 0x4e53_0002;
+
+/// Turn of our filters on devices that are ours alone.
+const OWN_PRIORITY: u16 = 1;
+
+/// Turn of our filters on the uplink, which others may use too: far from the small numbers that people and other
+/// agents choose, so that none is replaced by accident.
+pub const UPLINK_PRIORITY: u16 = 0x4e53;
+
+/// Why programs are not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The kernel refused a message.
+    #[error("attach {program} to {place}: {refusal}")]
+    Refused {
+        /// The program.
+        program: &'static str,
+        /// Where.
+        place: String,
+        /// The kernel's words.
+        refusal: Refusal,
+    },
+    /// There is no such program.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// Appends the message that makes a slot's host end join the blocks, to a batch for root's socket. It must be sent while
+/// the blocks are empty (before [`host_ends`]) to cost 12 µs rather than a grace period. EEXIST says: joined already.
+pub fn join(batch: &mut Batch, ifindex_base: u32, slot: SlotId) {
+    let index = crate::address::slot_ifindex(ifindex_base, slot);
+    tc::add_clsact(batch, index, Some((INGRESS_BLOCK, EGRESS_BLOCK)));
+}
+
+/// Appends the two messages that put `guest_in` on a tap, to a batch for the slot's own socket: the qdisc (EEXIST where
+/// it is there), then the filter.
+///
+/// # Errors
+/// [`DatapathError`].
+pub fn tap(batch: &mut Batch, datapath: &Datapath, slot: SlotId) -> Result<(), DatapathError> {
+    let index = crate::address::slot_ifindex(datapath.record().ifindex_base, slot);
+    tc::add_clsact(batch, index, None);
+    let program = datapath.program(Program::GuestIn)?;
+    let name = Program::GuestIn.name();
+    tc::set_filter(batch, &Filter { hook: Hook::Ingress(index), priority: OWN_PRIORITY, program, name });
+    Ok(())
+}
+
+/// Puts `slot_out` and `slot_in` on all host ends that have joined, or in the place of older ones: one message each.
+/// At least one device must have joined, since a block without members does not exist.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn host_ends(root: &mut Socket, datapath: &Datapath) -> Result<(), AttachError> {
+    let filters = [
+        (Program::SlotOut, Hook::Block(INGRESS_BLOCK), OWN_PRIORITY),
+        (Program::SlotIn, Hook::Block(EGRESS_BLOCK), OWN_PRIORITY),
+    ];
+    set(root, datapath, &filters)
+}
+
+/// Puts `uplink_in` and `uplink_out` on the uplink, beside whatever else hangs there.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn uplink(root: &mut Socket, datapath: &Datapath) -> Result<(), AttachError> {
+    let index = IfIndex(datapath.record().uplink);
+    let mut batch = Batch::new();
+    tc::add_clsact(&mut batch, index, None);
+    // Somebody's qdisc of the same kind is as good as ours.
+    if let Some(refusal) = root.send(&mut batch)?.into_iter().find(|r| r.errno != nix::errno::Errno::EEXIST) {
+        return Err(AttachError::Refused { program: "clsact", place: format!("uplink {index}"), refusal });
+    }
+    let filters = [
+        (Program::UplinkIn, Hook::Ingress(index), UPLINK_PRIORITY),
+        (Program::UplinkOut, Hook::Egress(index), UPLINK_PRIORITY),
+    ];
+    set(root, datapath, &filters)
+}
+
+fn set(root: &mut Socket, datapath: &Datapath, filters: &[(Program, Hook, u16)]) -> Result<(), AttachError> {
+    let mut batch = Batch::new();
+    for &(which, hook, priority) in filters {
+        let program = datapath.program(which)?;
+        tc::set_filter(&mut batch, &Filter { hook, priority, program, name: which.name() });
+    }
+    match root.send(&mut batch)?.into_iter().next() {
+        None => Ok(()),
+        Some(refusal) => {
+            let (program, hook, _) = filters[refusal.index];
+            Err(AttachError::Refused { program: program.name(), place: format!("{hook:?}"), refusal })
+        }
+    }
+}
+
+/// The programs on a hook, ours and others', in their order. A hook that does not exist has none.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn shown(socket: &mut Socket, hook: Hook) -> Result<Vec<Shown>, SocketError> {
+    match socket.dump(|batch| tc::dump_filters(batch, hook), Shown::read) {
+        Err(SocketError::Refused(refusal)) if refusal.errno == nix::errno::Errno::EINVAL => Ok(Vec::new()),
+        other => other,
+    }
+}

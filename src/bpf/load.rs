@@ -1,0 +1,330 @@
+//! From the committed object and what is pinned to a running set of programs: adopted where it is the same, loaded
+//! anew beside the old where it is not. It hangs nothing on a device.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::pin::PinError;
+use aya::programs::{ProgramError, SchedClassifier};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use netslot_abi::{ConfigRecord, LAYOUT_VERSION};
+use zerocopy::IntoBytes as _;
+
+use super::views::{Counters, MapCells, MapStore};
+use super::{OBJECT, Program, pins};
+use crate::sys::bpf;
+
+/// Why the programs or maps cannot be used. What was pinned before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// A call on a path failed.
+    #[error("{call} {path}: {error}", path = path.display())]
+    Call {
+        /// The call.
+        call: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The kernel's words.
+        error: std::io::Error,
+    },
+    /// `bpf_dir` is on another kind of file system, where nothing can be pinned.
+    #[error("{} is on no bpf file system: 'mount -t bpf bpf /sys/fs/bpf', or set `bpf_dir` below one", .0.display())]
+    NoBpffs(PathBuf),
+    /// A pinned map could not be opened, or a map not be used.
+    #[error("map {path}: {error}", path = path.display())]
+    Map {
+        /// Its pin.
+        path: PathBuf,
+        /// What the kernel or the library said.
+        error: Box<MapError>,
+    },
+    /// A pin that is not ours.
+    #[error("{path} is another's map ({found}; ours is {expected}): move it away, or set another `bpf_dir`", path = path.display())]
+    Foreign {
+        /// Its pin.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What ours is.
+        expected: String,
+    },
+    /// Pinned for fewer slots: an eBPF array cannot grow.
+    #[error(
+        "{path} has room for {found} entries, {needed} are needed: `slots_max` was raised. Take the pool down with \
+         'netslot down' and up again, or keep the old number",
+        path = path.display()
+    )]
+    TooSmall {
+        /// Its pin.
+        path: PathBuf,
+        /// Its size.
+        found: u32,
+        /// The size needed.
+        needed: u32,
+    },
+    /// Written by another version.
+    #[error(
+        "{path} has layout {found}, this netslot knows {LAYOUT_VERSION}: start the version that wrote it, or take the \
+         pool down with it first",
+        path = path.display()
+    )]
+    Layout {
+        /// The config map's pin.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The kernel or the loader refused the object.
+    #[error("the eBPF object cannot be loaded: {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// The verifier refused a program, or a pinned one is not to be opened.
+    #[error("eBPF program {name}: {error}")]
+    Program {
+        /// Which.
+        name: &'static str,
+        /// The verifier's or the kernel's words.
+        error: Box<ProgramError>,
+    },
+    /// A pin could not be made.
+    #[error("pin {path}: {error}", path = path.display())]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: Box<PinError>,
+    },
+    /// The object lacks something that this binary was built with.
+    #[error("the eBPF object has no {0}: this netslot was built with another object")]
+    Incomplete(&'static str),
+    /// A map's memory could not be mapped.
+    #[error("mmap of map {0}: {1}")]
+    Mmap(&'static str, nix::errno::Errno),
+    /// A map could not be frozen.
+    #[error("freezing the config map: {0}")]
+    Freeze(nix::errno::Errno),
+}
+
+/// Where the programs came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Pinned by an earlier start, of the same object and with the same configuration.
+    Adopted,
+    /// Loaded by this one; [`Datapath::commit`] pins them once they are attached.
+    Loaded,
+}
+
+/// The programs, by where they came from.
+#[derive(Debug)]
+enum Programs {
+    Adopted(Vec<SchedClassifier>),
+    /// In the loader's hands, all of them loaded.
+    Loaded(Ebpf),
+}
+
+/// The programs and their maps.
+#[derive(Debug)]
+pub struct Datapath {
+    dir: PathBuf,
+    record: ConfigRecord,
+    programs: Programs,
+    config: MapData,
+    ledger: MapData,
+    bindings: MapData,
+    tenants: MapData,
+    counters: MapData,
+}
+
+impl Datapath {
+    /// Opens what is pinned below `dir`, and loads what is not, or is not the same.
+    ///
+    /// Maps that hold state are reused whatever programs come or go. Those that are made are pinned at once, so that
+    /// state is never lost; programs and configuration that are made are pinned by [`Self::commit`], which the caller
+    /// calls when they are attached: until then the old ones are the ones that a killed start leaves behind.
+    ///
+    /// # Errors
+    /// [`DatapathError`].
+    pub fn open(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
+        pins::prepare(dir)?;
+        for kind in &pins::STATE {
+            pins::open(dir, kind, record.slots)?;
+        }
+        match Self::adopt(dir, record)? {
+            Some(adopted) => Ok(adopted),
+            None => Self::load(dir, record),
+        }
+    }
+
+    /// The pinned set, if it is whole and says what `record` says.
+    fn adopt(dir: &Path, record: &ConfigRecord) -> Result<Option<Self>, DatapathError> {
+        let Some(config) = pins::open(dir, &pins::CONFIG, record.slots)? else { return Ok(None) };
+        let path = dir.join(pins::CONFIG.name);
+        let failed = |error| DatapathError::Map { path: path.clone(), error: Box::new(error) };
+        let map = Map::Array(config);
+        let pinned: [u8; size_of::<ConfigRecord>()] =
+            Array::try_from(&map).and_then(|array: Array<&MapData, _>| array.get(&0, 0)).map_err(failed)?;
+        let Map::Array(config) = map else { return Err(DatapathError::Incomplete("config map")) };
+        let found = u32::from_ne_bytes([pinned[0], pinned[1], pinned[2], pinned[3]]);
+        if found != LAYOUT_VERSION {
+            return Err(DatapathError::Layout { path, found });
+        }
+        if pinned != record.as_bytes() {
+            return Ok(None);
+        }
+        let mut programs = Vec::with_capacity(Program::ALL.len());
+        for program in Program::ALL {
+            let path = dir.join(program.name());
+            if !pins::exists(&path)? {
+                return Ok(None);
+            }
+            let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
+            programs.push(SchedClassifier::from_pin(&path).map_err(failed)?);
+        }
+        let mut state = Vec::with_capacity(pins::STATE.len());
+        for kind in &pins::STATE {
+            match pins::open(dir, kind, record.slots)? {
+                Some(data) => state.push(data),
+                None => return Ok(None),
+            }
+        }
+        let Ok([ledger, bindings, tenants, counters]) = <[MapData; 4]>::try_from(state) else { return Ok(None) };
+        let (dir, record, programs) = (dir.into(), *record, Programs::Adopted(programs));
+        Ok(Some(Self { dir, record, programs, config, ledger, bindings, tenants, counters }))
+    }
+
+    fn load(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
+        let mut loader = EbpfLoader::new();
+        // The programs touch no kernel structure, so the kernel's own types are not needed.
+        loader.btf(None);
+        for kind in &pins::STATE {
+            loader.map_max_entries(kind.name, pins::elements(kind, record.slots));
+            loader.map_pin_path(kind.name, dir.join(kind.name));
+        }
+        let mut object = loader.load(OBJECT).map_err(|error| DatapathError::Object(Box::new(error)))?;
+        let config = told(&mut object, dir, record)?;
+        for program in Program::ALL {
+            let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
+            classifier_mut(&mut object, program)?.load().map_err(failed)?;
+        }
+        Ok(Self {
+            dir: dir.into(),
+            record: *record,
+            config,
+            ledger: taken(&mut object, pins::LEDGER.name)?,
+            bindings: taken(&mut object, pins::BINDINGS.name)?,
+            tenants: taken(&mut object, pins::TENANTS.name)?,
+            counters: taken(&mut object, pins::COUNTERS.name)?,
+            programs: Programs::Loaded(object),
+        })
+    }
+
+    /// Pins programs and configuration, each in one step over its predecessor. Call it when the programs are attached.
+    ///
+    /// # Errors
+    /// [`DatapathError::Pin`], [`DatapathError::Call`].
+    pub fn commit(&mut self) -> Result<(), DatapathError> {
+        let Programs::Loaded(object) = &mut self.programs else { return Ok(()) };
+        for program in Program::ALL {
+            let classifier = classifier_mut(object, program)?;
+            pins::replace(&self.dir.join(program.name()), |path| classifier.pin(path))?;
+        }
+        // Last: without it nothing is adopted, so a half-made set is never taken for a whole one.
+        pins::replace(&self.dir.join(pins::CONFIG.name), |path| self.config.pin(path))
+    }
+
+    /// Whether the programs were there already.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self.programs {
+            Programs::Adopted(_) => Origin::Adopted,
+            Programs::Loaded(_) => Origin::Loaded,
+        }
+    }
+
+    /// What the programs were told.
+    #[must_use]
+    pub const fn record(&self) -> &ConfigRecord {
+        &self.record
+    }
+
+    /// A program's descriptor.
+    ///
+    /// # Errors
+    /// [`DatapathError::Program`].
+    pub fn program(&self, program: Program) -> Result<BorrowedFd<'_>, DatapathError> {
+        let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
+        Ok(self.classifier(program)?.fd().map_err(failed)?.as_fd())
+    }
+
+    /// A program as the library knows it: for its id and for test runs.
+    ///
+    /// # Errors
+    /// [`DatapathError::Incomplete`].
+    pub fn classifier(&self, program: Program) -> Result<&SchedClassifier, DatapathError> {
+        match &self.programs {
+            Programs::Adopted(programs) => Ok(&programs[program as usize]),
+            Programs::Loaded(object) => match object.program(program.name()) {
+                Some(aya::programs::Program::SchedClassifier(classifier)) => Ok(classifier),
+                _ => Err(DatapathError::Incomplete(program.name())),
+            },
+        }
+    }
+
+    /// The ledger and the bindings as memory, and the tenants' map kept in step with them: the ledger's store.
+    ///
+    /// # Errors
+    /// [`DatapathError`].
+    pub fn store(&self) -> Result<MapStore, DatapathError> {
+        let map = |name, data: &MapData, words| {
+            crate::sys::mmap::Mapping::new(data.fd(), words).map_err(|errno| DatapathError::Mmap(name, errno))
+        };
+        let slots = self.record.slots;
+        let words = slots as usize * crate::ledger::WORDS;
+        let cells = MapCells::new(map("ledger", &self.ledger, words)?, map("bindings", &self.bindings, words)?, slots);
+        let failed = |error| DatapathError::Map { path: self.dir.join(pins::TENANTS.name), error: Box::new(error) };
+        let tenants = reopened(&self.tenants).map_err(failed)?;
+        Ok(MapStore::new(cells, HashMap::try_from(Map::HashMap(tenants)).map_err(failed)?))
+    }
+
+    /// The slots' counters.
+    ///
+    /// # Errors
+    /// [`DatapathError`].
+    pub fn counters(&self) -> Result<Counters, DatapathError> {
+        let failed = |error| DatapathError::Map { path: self.dir.join(pins::COUNTERS.name), error: Box::new(error) };
+        let data = reopened(&self.counters).map_err(failed)?;
+        let map = PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?;
+        Ok(Counters::new(map))
+    }
+}
+
+/// A second descriptor of the same map.
+fn reopened(map: &MapData) -> Result<MapData, MapError> {
+    MapData::from_id(map.info()?.id())
+}
+
+/// Writes what the programs are told, and freezes it.
+fn told(object: &mut Ebpf, dir: &Path, record: &ConfigRecord) -> Result<MapData, DatapathError> {
+    let failed = |error| DatapathError::Map { path: dir.join(pins::CONFIG.name), error: Box::new(error) };
+    let mut map = object.take_map(pins::CONFIG.name).ok_or(DatapathError::Incomplete("config map"))?;
+    let bytes: [u8; size_of::<ConfigRecord>()] = zerocopy::transmute!(*record);
+    let mut array = Array::<_, [u8; size_of::<ConfigRecord>()]>::try_from(&mut map).map_err(failed)?;
+    array.set(0, bytes, 0).map_err(failed)?;
+    let Map::Array(data) = map else { return Err(DatapathError::Incomplete("config map")) };
+    bpf::freeze(data.fd()).map_err(DatapathError::Freeze)?;
+    Ok(data)
+}
+
+fn taken(object: &mut Ebpf, name: &'static str) -> Result<MapData, DatapathError> {
+    match object.take_map(name) {
+        Some(Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data)) => Ok(data),
+        _ => Err(DatapathError::Incomplete(name)),
+    }
+}
+
+fn classifier_mut(object: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, DatapathError> {
+    match object.program_mut(program.name()) {
+        Some(aya::programs::Program::SchedClassifier(classifier)) => Ok(classifier),
+        _ => Err(DatapathError::Incomplete(program.name())),
+    }
+}
