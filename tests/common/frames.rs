@@ -70,7 +70,7 @@ pub fn udp4(from: [u8; 4], to: [u8; 4], ports: (u16, u16), payload: &[u8]) -> Ve
 
 /// Makes a frame the fragment at that place (in bytes) of a larger packet, and mends its header's checksum.
 pub fn as_fragment4(frame: &mut [u8], place: u16, more: bool) {
-    let field = place / 8 | if more { 0x2000 } else { 0 };
+    let field = (place / 8) | if more { 0x2000 } else { 0 };
     frame[20..22].copy_from_slice(&field.to_be_bytes());
     mend_header(frame);
 }
