@@ -47,7 +47,7 @@ table() {
 JQ_LIB='
 def round_to($digits): . * pow(10; $digits) | round / pow(10; $digits);
 def median: sort | .[length / 2 | floor];
-def percentile($p): sort | .[[length * $p / 100 | floor, length - 1] | min];
+def percentile($p): sort | .[[(length * $p / 100 | floor), (length - 1)] | min];
 def phase($name): [.phases[] | select(.name == $name) | .seconds] | add // 0;
 def times: round_to(2) | tostring + " x";
 '

@@ -16,7 +16,7 @@ seconds() {
 case $who in
     netslot)
         printf 'slots = %d\nthreads = %d\nmtu = %d\n' "$slots" "$threads" "$mtu" >/run/bench/netslot.toml
-        netslot=("$NETSLOT" --config /run/bench/netslot.toml --json --quiet)
+        netslot=("$NETSLOT" --config /run/bench/netslot.toml --json --quiet --quiet)
         began=$EPOCHREALTIME
         result=$("${netslot[@]}" up)
         wall=$(seconds "$began" "$EPOCHREALTIME")

@@ -33,7 +33,7 @@ memory() {
 
 printf 'slots = %d\nmtu = %d\n' "$slots" "$mtu" >$config
 before=$(memory)
-"$NETSLOT" --config $config --quiet up >/dev/null
+"$NETSLOT" --config $config --quiet --quiet up >/dev/null
 after=$(memory)
 jq --null-input --argjson before "$before" --argjson after "$after" --argjson slots "$slots" \
     '{slots: $slots, available_kib_per_slot: (($before.available - $after.available) / $slots),
@@ -65,7 +65,7 @@ daemon_memory rss-after
 # The pass becomes the process that is waited for: what ends with it is the building, before its world is torn down.
 # shellcheck disable=SC2016 # for the inner shell to expand
 "$TESTS/world.sh" bash -c 'printf "slots = %d\nmtu = %d\n" "$1" "$2" >/run/build.toml
-    exec "$NETSLOT" --config /run/build.toml --quiet up >/dev/null' build "$build" "$mtu" &
+    exec "$NETSLOT" --config /run/build.toml --quiet --quiet up >/dev/null' build "$build" "$mtu" &
 building=$!
 sleep 0.2 # its world is made and its observing done
 "$LEASE" round-trips --rounds 1000000 --pause-us $pause_us --while-runs $building $socket | result building
