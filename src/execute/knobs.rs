@@ -14,6 +14,9 @@ struct Knob {
     cost: &'static str,
 }
 
+/// Whether a new namespace gets the fallback device of every tunnel module.
+pub const FALLBACK_TUNNELS: &str = "/proc/sys/net/core/fb_tunnels_only_for_init_net";
+
 /// Whether a new namespace takes its sysctls from the one its maker stands in.
 pub const INHERIT: &str = "/proc/sys/net/core/devconf_inherit_init_net";
 
@@ -37,7 +40,7 @@ const KNOBS: [Knob; 4] = [
         cost: "each slot's sysctls are written one by one, which costs more with every namespace there is",
     },
     Knob {
-        path: "/proc/sys/net/core/fb_tunnels_only_for_init_net",
+        path: FALLBACK_TUNNELS,
         wanted: "1",
         lower_only: false,
         cost: "each slot gets the fallback device of every tunnel module that is loaded",

@@ -175,9 +175,12 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         error,
     })?;
     let template = Template::make(blueprint.whole().has(Part::HostRoute6))?;
-    if template.is_inherited() {
-        out_of_reach.retain(|knob| knob.path != knobs::INHERIT); // set already, where we cannot see it
-    }
+    // What we cannot see may be set already: the namespace made from the template shows it.
+    out_of_reach.retain(|knob| match knob.path {
+        knobs::INHERIT => !template.is_inherited(),
+        knobs::FALLBACK_TUNNELS => !template.is_bare(),
+        _ => true,
+    });
     let site = Site::open(&blueprint, &vault, &template, &root)?;
     let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root };
     remove(orders, &plan, &mut host, &vault)?;

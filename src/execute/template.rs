@@ -11,6 +11,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::error::PassError;
+use crate::netlink::observed::Link;
+use crate::netlink::{Socket, route};
 use crate::sys::{netns, thread};
 
 /// What a slot's namespace starts with, below /proc/sys/net. With IPv6 it stays silent (no address made, no router
@@ -48,6 +50,7 @@ pub struct Template {
     sysctls: OwnedFd,
     ipv6: bool,
     inherited: bool,
+    bare: bool,
 }
 
 impl Template {
@@ -65,15 +68,22 @@ impl Template {
             let path = PathBuf::from("/proc/thread-self/ns/net");
             let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
             make_namespace()?;
-            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6)))
+            let bare = Socket::open()?.dump(route::dump_links, Link::read)?.len() == 1;
+            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6), bare))
         })
-        .map(|(netns, inherited)| Self { netns, sysctls, ipv6, inherited })
+        .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, inherited, bare })
     }
 
     /// Whether a namespace made from it starts with its sysctls.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Whether a namespace made from it has nothing but loopback: no tunnel module's fallback device.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.bare
     }
 
     /// Puts the calling thread into a new namespace that has the sysctls: inherited where the kernel does so
