@@ -1,8 +1,8 @@
 # Sourced by the benchmark's scripts: waiting until the kernel is quiet, statistics, tables.
 # shellcheck shell=bash
 
-# Seconds to wait for namespaces to be gone. Taking 10,000 of them down took the kernel 20 ms each when undisturbed.
-GONE_WAIT_S=240
+# Seconds to wait for namespaces to be gone: 10,000 take the kernel 20 ms each.
+GONE_WAIT_S=300
 
 # Network namespaces that there are. The kernel counts free objects that CPUs keep for themselves as used, since 6.18
 # hundreds of them; told to shrink the cache, it gives them back.
