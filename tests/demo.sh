@@ -21,18 +21,21 @@ fi
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 note() { printf '%s# %s%s\n' "$dim" "$*" "$plain"; }
 
-# Shows a command as one would type it, and runs it.
+# Shows a command as one would type it, past any pipe behind it, and runs it.
+exec 3>&1
 run() {
     local word
-    printf '%s$' "$dim"
-    for word in "$@"; do
-        case $word in
-            "$NETSLOT") printf ' netslot' ;;
-            *[!A-Za-z0-9_./:=-]*) printf " '%s'" "$word" ;;
-            *) printf ' %s' "$word" ;;
-        esac
-    done
-    printf '%s\n' "$plain"
+    {
+        printf '%s$' "$dim"
+        for word in "$@"; do
+            case $word in
+                "$NETSLOT") printf ' netslot' ;;
+                *[!A-Za-z0-9_./:=-]*) printf " '%s'" "$word" ;;
+                *) printf ' %s' "$word" ;;
+            esac
+        done
+        printf '%s\n' "$plain"
+    } >&3
     "$@"
 }
 
@@ -125,13 +128,12 @@ use_slots() {
     run "$NETSLOT" lease --count 3 --tag batch --json | tee /run/leases | cut -c1-110 | sed 's/$/ …/'
     run "$NETSLOT" list --state leased
 
-    step "5. A program inside a slot reaches the host and the network…"
+    step "5. A program inside a slot reaches the host and the network, and is reached."
     run "$NETSLOT" exec -- ping -c 2 -i 0.2 -W 2 198.51.100.2
     run "$NETSLOT" exec -- ping -c 2 -i 0.2 -W 2 198.51.100.1
-    step "   …and the network reaches it: the guest's world is the slot's own address to others."
-    # The inner shell's variables are exec's own.
-    # shellcheck disable=SC2016
-    run "$NETSLOT" exec -- sh -c 'ip -brief address; ping -c 1 -W 2 "$NETSLOT_GATEWAY_IP" | tail -n 2'
+    note "what it sees there: the tap for a VMM, the gateway that is the same in every slot, its own way out"
+    run "$NETSLOT" exec -- ip -brief address
+    note "and from the network, the other way: into the first slot of the batch"
     local slot_ip
     slot_ip=$(jq --raw-output --slurp '.[0].slot_ip' /run/leases)
     run ip netns exec network ping -c 2 -i 0.2 -W 2 "$slot_ip"

@@ -7,6 +7,9 @@ KNOBS_INITIAL=(net/core/devconf_inherit_init_net=3 net/core/fb_tunnels_only_for_
 # Global: turned by whoever makes slots, for as long as it does; here only remembered, to be set back after a kill.
 KNOBS_GLOBAL=(/sys/kernel/rcu_expedited /proc/sys/kernel/printk)
 
+# Two that turned the same knobs at once would each remember, and set back, what the other had turned: one at a time.
+KNOBS_LOCK=/run/netslot-knobs.lock
+
 declare -A knobs_old=()
 knobs_reach=()
 
@@ -25,6 +28,12 @@ knobs_find_reach() {
 # Turns the knobs, and remembers what they were. Says aloud what cannot be turned, and goes on: all works without.
 knobs_turn() {
     local knob path
+    [ "$(id -u)" -eq 0 ] || return 0 # who may not make a namespace has no use for them
+    exec {knobs_lock}>"$KNOBS_LOCK"
+    if ! flock --nonblock $knobs_lock; then
+        echo "note: another demo, test or benchmark runs on this machine; waiting for its end" >&2
+        flock $knobs_lock
+    fi
     for path in "${KNOBS_GLOBAL[@]}"; do
         knobs_old[$path]=$(cat "$path")
     done
@@ -55,4 +64,6 @@ knobs_restore() {
         esac
     done
     knobs_old=()
+    # Also for children that still hold the file.
+    flock --unlock $knobs_lock
 }

@@ -12,6 +12,8 @@ fi
 shift
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# What is mounted below a /run that is merely covered would still be listed in /proc/self/mountinfo.
+umount --recursive --lazy /run 2>/dev/null || true
 mount -t tmpfs -o mode=0755 run /run
 mount -t sysfs sys /sys
 mount -t bpf bpf /sys/fs/bpf
