@@ -28,6 +28,7 @@ bench: tools all
 lint: tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p netslot-protocol --no-default-features -- -D warnings   # the core: no std, no allocator
 	tests/deny.sh
 
 install: all

@@ -5,8 +5,10 @@
 //! VMM and not a go-between that would leave it running without a network; and a worker with thousands of VMs has no
 //! thousands of processes that only wait. The lease outlives a restart of the daemon, since processes do.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use netslot_protocol::Policy;
@@ -21,16 +23,13 @@ use crate::sys::{netns, sysfs};
 pub(super) fn run(args: &ExecArgs, context: &Context) -> Result<Exit, Failure> {
     let binding = args.bind.as_ref().map(daemon::binding).transpose()?;
     let mut client = daemon::connect(context)?;
-    let ask = Ask { policy: Policy::OnExit, want_netns: true, ..daemon::ask(&args.lease, &client) };
+    // Without an fd: then the slot's name is there before the reply, for the program to use from its first moment on.
+    let ask = Ask { policy: Policy::OnExit, ..daemon::ask(&args.lease, &client) };
     let lease = client.lease(&ask)?.pop().expect("as many as were asked for");
     if let Some(binding) = binding {
         client.bind(lease.id, binding)?;
     }
-    let netns = lease.netns.as_ref().expect("it was asked for, and the client counts fds");
-    netns::enter(netns).map_err(|errno| {
-        let need = "this needs CAP_SYS_ADMIN, as root has it";
-        Failure::because(Exit::Unreachable, format!("enter the namespace of slot {}: {errno}: {need}", lease.id.slot))
-    })?;
+    enter(&lease.netns_path)?;
     if let Err(error) = sysfs::make_private() {
         log::warn!("{error}; the program sees another namespace's devices in /sys");
     }
@@ -39,4 +38,14 @@ pub(super) fn run(args: &ExecArgs, context: &Context) -> Result<Exit, Failure> {
     // As shells have it: 127 for no such program, 126 for one that cannot be run.
     let exit = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Err(Failure::because(Exit::Program(exit), format!("run {}: {error}", program.display())))
+}
+
+/// Enters the namespace that is shown there.
+fn enter(path: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        let need = if error.kind() == io::ErrorKind::PermissionDenied { ": only root can enter a slot" } else { "" };
+        Failure::because(Exit::Unreachable, format!("enter {}: {error}{need}", path.display()))
+    };
+    let netns = File::open(path).map_err(failed)?;
+    netns::enter(netns).map_err(|errno| failed(errno.into()))
 }
