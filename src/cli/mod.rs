@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use args::{
-    BindArgs, BindOptions, CheckArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions, ListArgs, Policy,
-    ReleaseArgs, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs, UsageError,
+    BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
+    ListArgs, Policy, ReleaseArgs, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs, UsageError,
 };
 pub use exit::Exit;
 pub use value::ValueError;
@@ -83,6 +83,7 @@ pub enum Command {
     Status,
     Check(CheckArgs),
     Config(ConfigArgs),
+    CompileRules(CompileRulesArgs),
     Destroy(DestroyArgs),
 }
 

@@ -2,6 +2,7 @@
 
 mod bind;
 mod check;
+mod compile_rules;
 mod config;
 mod daemon;
 mod destroy;
@@ -178,6 +179,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Status => status::run(&context, out),
         Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),
+        Command::CompileRules(args) => compile_rules::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }
 }
