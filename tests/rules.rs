@@ -98,3 +98,183 @@ fn without_nft_a_text_is_refused_and_the_package_named() {
     let refused = world.netslot(&["compile-rules", "/run/rules", "-o", "/run/image"]);
     refused.is_refused(4, &["nft is not installed, and /run/rules is text", "install nftables"]);
 }
+
+/// What a test's slots get, and how it is told apart from the next.
+const FIRST: &str = "table inet mine {\n\tset ports {\n\t\ttype inet_service\n\t\telements = { 7, 9 }\n\t}\n\n\tchain input {\n\
+     \t\ttype filter hook input priority filter; policy accept;\n\t\ttcp dport @ports drop\n\t}\n}\n";
+const SECOND: &str = "table inet mine {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\
+     \t\tudp dport 9 drop\n\t}\n}\ntable ip further {\n}\n";
+
+fn listing(world: &World, slot: u32) -> String {
+    world.in_netns(&world.slot(slot), "nft", &["-s", "list", "ruleset"])
+}
+
+fn with_rules(world: &World, slots: u32, text: &str) {
+    fs::write("/run/slot.nft", text).expect("written");
+    world.configure(&format!("slots = {slots}\n[rules]\nslot = '/run/slot.nft'"));
+}
+
+#[test]
+fn every_slot_has_the_rules_and_gets_them_again() {
+    let Some(world) = World::new() else { return };
+    with_rules(&world, 4, FIRST);
+    assert_eq!(world.json(&["up"])["created"].as_u64(), Some(4));
+    for slot in 0..4 {
+        assert_eq!(listing(&world, slot), FIRST);
+    }
+    assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   4 slots as they are\nnothing to do\n");
+    world.in_netns(&world.slot(1), "nft", &["flush", "ruleset"]);
+    world.in_netns(&world.slot(2), "ip", &["link", "del", "tap0"]);
+    world.in_netns(&world.slot(3), "nft", &["add", "table", "ip", "foreign"]);
+    let plan = world.netslot(&["up", "--dry-run"]).stdout;
+    for line in ["repair  slot 1: rules\n", "repair  slot 2: tap, tap on bridge, rules, tap up", "adopt   2 slots"] {
+        assert!(plan.contains(line), "'{line}' is not in:\n{plan}");
+    }
+    assert_eq!(world.json(&["up"])["repaired"].as_u64(), Some(2));
+    for slot in 0..3 {
+        assert_eq!(listing(&world, slot), FIRST);
+    }
+    // Other rules in the file: free slots get them by the next pass.
+    with_rules(&world, 4, SECOND);
+    assert_eq!(world.json(&["up"])["repaired"].as_u64(), Some(4));
+    assert_eq!(listing(&world, 0), SECOND);
+    assert!(listing(&world, 3).starts_with("table ip foreign {\n}\n"), "{}", listing(&world, 3));
+    let shown = world.json(&["show", "0", "--rules"]);
+    assert_eq!(shown["listing"].as_str(), Some(SECOND));
+    assert_eq!(shown["tables"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn an_image_needs_no_nft() {
+    let Some(world) = World::new() else { return };
+    fs::write("/run/slot.nft", FIRST).expect("written");
+    assert_eq!(world.netslot(&["compile-rules", "/run/slot.nft", "-o", "/run/slot.rules"]).code, 0);
+    world.configure("slots = 2\n[rules]\nslot = '/run/slot.rules'");
+    let up = world.command(&["up"]).env("PATH", "/nonexistent").output().expect("started");
+    assert_eq!(Ended::of(up).code, 0);
+    assert_eq!(listing(&world, 1), FIRST);
+}
+
+#[test]
+fn new_rules_come_into_all_slots_of_a_pool_in_use_but_where_they_are_refused() {
+    let Some(world) = World::new() else { return };
+    with_rules(&world, 3, FIRST);
+    world.json(&["up"]);
+    // A table of the new rules' name that belongs to a running program: nobody else may touch it.
+    let mut owner = std::process::Command::new("nft");
+    let netns = world.slot(1);
+    let owner = netslot::sys::netns::within(netns, || {
+        owner.arg("-i").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn()
+    });
+    let mut owner = owner.expect("entered").expect("nft is there");
+    let line = b"add table ip further { flags owner; }\n";
+    std::io::Write::write_all(owner.stdin.as_mut().expect("piped"), line).expect("taken");
+    while !listing(&world, 1).contains("further") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    with_rules(&world, 3, SECOND);
+    let ended = world.netslot(&["--json", "rules", "apply"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.stderr.contains("slot 1: rules: ") && ended.stderr.contains("keeps the rules that it had"),
+        "{ended:?}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).expect("one value");
+    assert_eq!((json["slots"].as_u64(), json["failed"][0]["slot"].as_u64()), (Some(2), Some(1)));
+    assert_eq!((listing(&world, 0), listing(&world, 2)), (SECOND.into(), SECOND.into()));
+    assert!(listing(&world, 1).contains("tcp dport @ports drop"));
+    owner.kill().expect("still there");
+    owner.wait().expect("ours");
+    let json = world.json(&["rules", "apply"]);
+    assert_eq!((json["slots"].as_u64(), json["failed"].as_array().map(Vec::len)), (Some(3), Some(0)));
+    assert_eq!(listing(&world, 1), SECOND);
+    world.configure("slots = 3");
+    world.json(&["rules", "apply"]);
+    assert_eq!(listing(&world, 1), "");
+    assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   3 slots as they are\nnothing to do\n");
+}
+
+#[test]
+fn the_hosts_rules_are_the_same_few_for_any_number_of_slots() {
+    let Some(world) = World::new() else { return };
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/root.nft");
+    let configure = |slots: u32| world.configure(&format!("slots = {slots}\n[rules]\nroot = '{file}'"));
+    let root = || {
+        let output = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output().expect("nft is there");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let nft = |args: &[&str]| assert!(std::process::Command::new("nft").args(args).status().expect("run").success());
+    nft(&["add", "table", "inet", "firewall"]);
+    configure(1);
+    world.json(&["up"]);
+    let few = root();
+    assert!(few.contains("table inet firewall") && few.contains("table inet netslot_host"), "{few}");
+    configure(6);
+    assert!(world.netslot(&["up", "--dry-run"]).stdout.contains("make    slots 1-5"));
+    world.json(&["up"]);
+    assert_eq!(root(), few);
+    nft(&["delete", "table", "inet", "netslot_host"]);
+    assert!(world.netslot(&["up", "--dry-run"]).stdout.contains("rules   of the host: replace"));
+    world.json(&["up"]);
+    assert_eq!(root(), few);
+    assert_eq!(world.netslot(&["destroy"]).code, 0);
+    assert_eq!(root(), "table inet firewall {\n}\n");
+}
+
+#[test]
+fn rules_that_cannot_be_had_stop_the_pass_before_anything_is_made() {
+    let Some(world) = World::new() else { return };
+    fs::write("/run/slot.nft", FIRST).expect("written");
+    assert_eq!(world.netslot(&["compile-rules", "/run/slot.nft", "-o", "/run/good"]).code, 0);
+    assert_eq!(world.netslot(&["compile-rules", "--root", "/run/slot.nft", "-o", "/run/root"]).code, 0);
+    let good = fs::read("/run/good").expect("written");
+    let write = |name: &str, bytes: &[u8]| fs::write(format!("/run/{name}"), bytes).expect("written");
+    let changed = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        bytes
+    };
+    write("newer", &changed(8, 9));
+    write("damaged", &changed(good.len() / 2, 0xa5));
+    write("short", &good[..good.len() - 7]);
+    write("lacking", &lacking(&good));
+    write("wrong", b"table inet t {\n\tchain c { type filter hook input priority 0; tcp dport x drop; }\n}\n");
+    let many: String = (0..80_000).map(|n| format!("10.{}.{}.{}, ", n >> 16, n >> 8 & 255, n & 255)).collect();
+    write("large", format!("table inet t {{\n\tset s {{ type ipv4_addr; elements = {{ {many} }}; }}\n}}\n").as_bytes());
+    for (file, words) in [
+        ("newer", &["/run/newer: the image has version 9, and this netslot reads version 1"][..]),
+        ("damaged", &["/run/damaged: the image is damaged (its checksum does not fit)"]),
+        ("short", &["/run/short: the image is damaged (its length is not what it says)"]),
+        ("root", &["/run/root: these rules were compiled for the root, not for the slot"]),
+        (
+            "lacking",
+            &[
+                "/run/lacking: tried in a scratch namespace, and this kernel refuses rule of chain inet mine input, \
+             number 1",
+                "ENOENT",
+            ],
+        ),
+        ("wrong", &["nft refuses /run/wrong", "/run/wrong:2:"]),
+        ("large", &["/run/large: tried", "bytes in one transaction, and 1048576 are the most"]),
+        ("nothing", &["read /run/nothing: No such file"]),
+    ] {
+        world.configure(&format!("slots = 2\n[rules]\nslot = '/run/{file}'"));
+        world.netslot(&["up"]).is_refused(3, words);
+        assert_eq!((world.slots(), world.host_ends()), (vec![], 0), "{file}");
+    }
+}
+
+/// The image with an expression that no kernel has.
+fn lacking(image: &[u8]) -> Vec<u8> {
+    use netslot::rules::{Image, Ruleset};
+    let mut image = Image::from_bytes(image).expect("good");
+    let mut objects = image.rules.objects().to_vec();
+    for object in &mut objects {
+        let at = object.attributes.windows(7).position(|bytes| bytes == b"lookup\0");
+        if let Some(at) = at {
+            object.attributes[at..at + 6].copy_from_slice(b"lookpu");
+        }
+    }
+    image.rules = Ruleset::of_objects(objects);
+    image.to_bytes().expect("small")
+}

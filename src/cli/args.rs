@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use netslot_abi::SlotState;
 
 use super::value;
@@ -287,11 +287,17 @@ pub struct ListArgs {
 
 /// Options of `show`.
 #[derive(Debug, Args)]
-#[command(about = "Show one slot", after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json")]
+#[command(
+    about = "Show one slot",
+    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules"
+)]
 pub struct ShowArgs {
     /// The slot: 42, slot42 or slot-0042
     #[arg(value_parser = value::slot)]
     pub slot: SlotId,
+    /// Show the rules that are in it, by nft where that is installed; needs root, and no daemon
+    #[arg(long)]
+    pub rules: bool,
 }
 
 /// Options of `check`.
@@ -371,6 +377,31 @@ pub struct CompileRulesArgs {
     /// Also compare 'nft -s list ruleset' of the files and of the image, each in a namespace of its own
     #[arg(long)]
     pub check: bool,
+}
+
+/// Options of `rules`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Change the rules of a pool that is in use",
+    after_help = "Examples:\n  netslot rules apply\n  netslot rules apply --json"
+)]
+pub struct RulesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RulesCommand,
+}
+
+/// What `rules` can be told to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Give every slot, leased ones too, and the host the rules that the configuration names now
+    #[command(long_about = "\
+Give every slot, leased ones too, and the host the rules that the configuration names now.
+
+In each slot the old rules are replaced by the new ones in one transaction: no packet meets a part of either, and a slot \
+that refuses the new ones keeps the old. Counters, quotas and what packets have added to sets begin anew. Ends with 1 \
+if a slot kept its old rules; running it again tries all once more.")]
+    Apply,
 }
 
 /// Options of `destroy`.

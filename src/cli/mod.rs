@@ -10,7 +10,8 @@ use clap::{Parser, Subcommand};
 
 pub use args::{
     BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
-    ListArgs, Policy, ReleaseArgs, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs, UsageError,
+    ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs,
+    UsageError,
 };
 pub use exit::Exit;
 pub use value::ValueError;
@@ -84,6 +85,7 @@ pub enum Command {
     Check(CheckArgs),
     Config(ConfigArgs),
     CompileRules(CompileRulesArgs),
+    Rules(RulesArgs),
     Destroy(DestroyArgs),
 }
 

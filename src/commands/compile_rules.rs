@@ -13,23 +13,27 @@ use crate::rules::{Image, Purpose, Replay, RulesError, warn};
 
 impl From<RulesError> for Failure {
     fn from(error: RulesError) -> Self {
-        let exit = match &error {
-            RulesError::NoTool { .. } => Exit::Host,
-            other if other.is_permission() => Exit::Unreachable,
-            RulesError::Run { .. } | RulesError::Socket(_) | RulesError::Scratch { .. } => Exit::Failed,
-            RulesError::File { .. }
-            | RulesError::TooLong(_)
-            | RulesError::NoText { .. }
-            | RulesError::TooManySources(_)
-            | RulesError::Image { .. }
-            | RulesError::Unwritable(_)
-            | RulesError::Purpose { .. }
-            | RulesError::Refused { .. }
-            | RulesError::Uncapturable { .. }
-            | RulesError::Untakeable { .. }
-            | RulesError::Differs { .. } => Exit::Config,
-        };
-        Self::new(exit, error)
+        Self::new(exit(&error), error)
+    }
+}
+
+/// How a command ends that could not have its rules.
+pub(super) fn exit(error: &RulesError) -> Exit {
+    match error {
+        RulesError::NoTool { .. } => Exit::Host,
+        other if other.is_permission() => Exit::Unreachable,
+        RulesError::Run { .. } | RulesError::Socket(_) | RulesError::Scratch { .. } => Exit::Failed,
+        RulesError::File { .. }
+        | RulesError::TooLong(_)
+        | RulesError::NoText { .. }
+        | RulesError::TooManySources(_)
+        | RulesError::Image { .. }
+        | RulesError::Unwritable(_)
+        | RulesError::Purpose { .. }
+        | RulesError::Refused { .. }
+        | RulesError::Uncapturable { .. }
+        | RulesError::Untakeable { .. }
+        | RulesError::Differs { .. } => Exit::Config,
     }
 }
 

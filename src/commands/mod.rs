@@ -13,6 +13,7 @@ pub mod output;
 mod pool;
 mod progress;
 mod release;
+mod rules;
 mod show;
 mod signals;
 mod status;
@@ -180,6 +181,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),
         Command::CompileRules(args) => compile_rules::run(args, &context, out),
+        Command::Rules(args) => rules::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }
 }

@@ -92,9 +92,9 @@ pub fn try_out(replay: &Replay, image: &Image, file: &Path, tap: LinkName) -> Re
 pub fn check(order: &Order<'_>, image: &Image) -> Result<(), RulesError> {
     let was = scratch::within(order.purpose, order.tap, || {
         load_all(order)?;
-        listing()
+        listing(&["-s"])
     })?;
-    let is = replayed(order, image, |_| listing())?;
+    let is = replayed(order, image, |_| listing(&["-s"]))?;
     if was == is {
         return Ok(());
     }
@@ -111,12 +111,12 @@ pub fn check(order: &Order<'_>, image: &Image) -> Result<(), RulesError> {
     }
 }
 
-/// What `nft -s list ruleset` says in the calling thread's namespace.
+/// What `nft list ruleset` says in the calling thread's namespace; with `-s` without counts and what was used.
 ///
 /// # Errors
 /// [`RulesError::NoTool`], [`RulesError::Run`], [`RulesError::Refused`].
-pub fn listing() -> Result<String, RulesError> {
-    let args = ["-s", "list", "ruleset"].map(OsStr::new);
+pub fn listing(options: &[&str]) -> Result<String, RulesError> {
+    let args: Vec<&OsStr> = options.iter().chain(&["list", "ruleset"]).map(OsStr::new).collect();
     let output = run(Syntax::Nft, &args, Path::new("the listing"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -229,7 +229,7 @@ fn difference(image: &Image, again: &Ruleset) -> RulesError {
     let differs = |at: &usize| image.rules.objects().get(*at) != again.objects().get(*at);
     let at = (0..length).find(differs).unwrap_or_default();
     let told = |rules: &Ruleset| match rules.objects().get(at) {
-        Some(object) => format!("{}: {:02x?}", rules.name(at), object.attributes),
+        Some(object) => format!("{}, {} bytes", rules.name(at), object.attributes.len()),
         None => "(the end)".into(),
     };
     RulesError::Differs { file: file_names(image), was: told(&image.rules), is: told(again) }
