@@ -46,7 +46,7 @@ fn unknown_names_are_refused_with_the_one_that_was_meant() {
         "[guests]\nmac = 1",
         1,
         "guests",
-        "unknown section: did you mean 'guest'? (the sections are guest, quotas)",
+        "unknown section: did you mean 'guest'? (the sections are guest, rules, quotas)",
     );
     refused("guest = 4", 1, "guest", "a section of its own is due: [guest]");
     refused("\"a\\nb\" = 4", 1, "a\\nb", "unknown key");
