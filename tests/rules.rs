@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Ended, World};
+use common::{Ended, NETWORK_IP, World};
 
 /// Rulesets of which a kernel may lack what they need; each is small, so that little goes untested with it.
 const OPTIONAL: [&str; 7] =
@@ -277,4 +277,146 @@ fn lacking(image: &[u8]) -> Vec<u8> {
     }
     image.rules = Ruleset::of_objects(objects);
     image.to_bytes().expect("small")
+}
+
+/// What becomes of a connection, or of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    Silence,
+    Refused(i32),
+}
+
+fn fate<T>(done: std::io::Result<T>) -> Fate {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    match done {
+        Ok(_) => Fate::Answered,
+        Err(e) if matches!(e.kind(), TimedOut | WouldBlock) => Fate::Silence,
+        Err(e) => Fate::Refused(e.raw_os_error().expect("the kernel's word")),
+    }
+}
+
+/// Sends one packet of each kind to the slot from beyond the uplink. Shorter than TCP takes to try again, so that the
+/// counters count each of them once.
+fn sent(world: &World, slot: u32) -> Vec<(u16, Fate)> {
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+    use std::time::Duration;
+    let patience = Duration::from_millis(300);
+    let netns = world.slot(slot);
+    let open = || {
+        let tcp = [1001_u16, 1005, 1008, 1011].map(|port| TcpListener::bind(("0.0.0.0", port)).expect("free"));
+        let udp = UdpSocket::bind("0.0.0.0:1010").expect("free");
+        (tcp, udp)
+    };
+    let (tcp, udp) = netslot::sys::netns::within(&netns, open).expect("entered");
+    udp.set_read_timeout(Some(patience)).expect("set");
+    let to = |port: u16| SocketAddr::from(([100, 64, 0, u8::try_from(slot).expect("few") + 2], port));
+    let send = || {
+        let mut fates = Vec::new();
+        for port in [1001, 1002, 1003, 1005, 1005, 1005, 1006, 1007, 1008, 1009, 1011, 1025, 2222] {
+            fates.push((port, fate(TcpStream::connect_timeout(&to(port), patience))));
+        }
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
+        socket.set_read_timeout(Some(patience)).expect("set");
+        socket.connect(to(1004)).expect("connected");
+        socket.send(&[0; 50]).expect("sent");
+        fates.push((1004, fate(socket.recv(&mut [0; 8]))));
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
+        for _ in 0..3 {
+            socket.send_to(&[0; 40], to(1010)).expect("sent"); // 68 bytes each with their headers: the quota has room for one
+            fates.push((1010, fate(udp.recv(&mut [0; 64]))));
+        }
+        fates
+    };
+    let fates = netslot::sys::netns::within(&world.network, send).expect("entered");
+    drop(tcp);
+    fates
+}
+
+#[test]
+fn packets_fare_in_a_slot_as_under_the_rules_as_written() {
+    let Some(world) = World::new() else { return };
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules/acting.nft");
+    world.configure(&format!("slots = 2\n[rules]\nslot = '{file}'"));
+    world.json(&["up"]);
+    // The second slot has them from nft itself.
+    world.in_netns(&world.slot(1), "nft", &["flush", "ruleset"]);
+    world.in_netns(&world.slot(1), "nft", &["-f", file]);
+    let fates = sent(&world, 0);
+    assert_eq!(fates, sent(&world, 1));
+    let refused = || Fate::Refused(111); // ECONNREFUSED
+    for (port, expected) in [
+        (1001, &[Fate::Answered][..]),
+        (1002, &[Fate::Silence]),
+        (1003, &[refused()]),
+        (1004, &[refused()]),
+        (1005, &[Fate::Answered, Fate::Silence]),
+        (1006, &[Fate::Silence]),
+        (1008, &[Fate::Answered]),
+        (1009, &[Fate::Silence]),
+        (1010, &[Fate::Answered, Fate::Silence]),
+        (1011, &[Fate::Answered]),
+        (1025, &[Fate::Silence]),
+        (2222, &[Fate::Answered]),
+    ] {
+        let of_port: Vec<&Fate> = fates.iter().filter(|(p, _)| *p == port).map(|(_, fate)| fate).collect();
+        for one in expected {
+            assert!(of_port.contains(&one), "port {port}: {of_port:?}");
+        }
+    }
+    assert!(matches!(fates.iter().find(|(port, _)| *port == 1007), Some((_, Fate::Refused(_)))), "{fates:?}");
+    // Counters, quotas and what the packets added to sets.
+    let counted = |slot: u32| world.in_netns(&world.slot(slot), "nft", &["list", "ruleset"]);
+    let listed = counted(0);
+    assert!(listed.contains("packets 1 bytes"), "{listed}");
+    let mut pairs: Vec<(String, String)> =
+        listed.lines().map(str::to_owned).zip(counted(1).lines().map(str::to_owned)).collect();
+    pairs.retain(|(a, b)| a != b);
+    assert_eq!(pairs, [], "the slot's, and under the rules as written");
+    // Replaced, they begin anew.
+    world.json(&["rules", "apply"]);
+    let fresh = counted(0);
+    assert!(!fresh.contains("packets 1 ") && fresh.contains("packets 0 bytes 0"), "{fresh}");
+}
+
+#[test]
+fn the_rules_to_start_with_are_taken_and_hold_what_they_say() {
+    let Some(world) = World::new() else { return };
+    let file = |name: &str| format!("{}/systemd/{name}", env!("CARGO_MANIFEST_DIR"));
+    world.configure(&format!("slots = 2\n[rules]\nslot = '{}'\nroot = '{}'", file("slot.nft"), file("root.nft")));
+    let up = world.netslot(&["up"]);
+    assert_eq!((up.code, up.stderr.contains("warning: the rules")), (0, false), "{up:?}");
+    let slot = world.slot(0);
+    world.in_netns(&slot, "ping", &["-c1", "-W2", NETWORK_IP]);
+    world.in_netns(&world.network, "ping", &["-c1", "-W2", "100.64.0.2"]);
+    assert!(!world.works_in(&slot, "ping", &["-c1", "-W1", "100.64.0.3"]), "one slot reaches another");
+    // As the guest, which stands beyond br0: its packets come by the tap's place in the bridge.
+    world.in_netns(&slot, "ip", &["link", "add", "guest", "type", "veth", "peer", "name", "port"]);
+    world.in_netns(&slot, "ip", &["link", "set", "port", "master", "br0", "up"]);
+    let guest = guest_of(&world, &slot);
+    let reject = |target: &str, port: u16| {
+        let address = std::net::SocketAddr::new(target.parse().expect("an address"), port);
+        let connect = || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(500));
+        fate(netslot::sys::netns::within(&guest, connect).expect("entered"))
+    };
+    assert_eq!(reject("169.254.169.254", 80), Fate::Refused(113), "the metadata service");
+    assert_eq!(reject("10.0.0.1", 443), Fate::Refused(113), "a private network");
+    assert_eq!(reject(NETWORK_IP, 25), Fate::Refused(111), "mail");
+    assert_eq!(reject(NETWORK_IP, 443), Fate::Silence, "the internet: sent, and not answered to a guest's address");
+}
+
+/// A namespace that stands in for a guest: `guest` of the slot, moved there, with the guest's address.
+fn guest_of(world: &World, slot: &std::os::fd::OwnedFd) -> std::os::fd::OwnedFd {
+    let netns = netslot::sys::thread::apart(|| {
+        netslot::sys::netns::make().expect("root");
+        netslot::sys::netns::current().expect("our own")
+    });
+    fs::create_dir_all("/run/netns").expect("a directory");
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&netns));
+    std::os::unix::fs::symlink(path, "/run/netns/guest").expect("a name");
+    world.in_netns(slot, "ip", &["link", "set", "guest", "netns", "guest"]);
+    world.in_netns(&netns, "ip", &["addr", "add", "172.16.0.2/30", "dev", "guest"]);
+    world.in_netns(&netns, "ip", &["link", "set", "guest", "address", "06:00:ac:10:00:02", "up"]);
+    world.in_netns(&netns, "ip", &["route", "add", "default", "via", "172.16.0.1"]);
+    netns
 }
