@@ -22,6 +22,8 @@ pub mod underlay;
 
 pub mod plan;
 
+pub mod rules;
+
 pub mod execute;
 
 pub mod check;

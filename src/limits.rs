@@ -70,6 +70,26 @@ pub const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// the reader's buffer, and stops there).
 pub const DUMP_BYTES_MAX: usize = 32 * 1024;
 
+/// Bytes of one slot's rules as one transaction. 51 objects are 12 KB and take 0.33 ms; this is about 4,500 of them, 30 ms
+/// in every slot, and what N slots keep of it in the kernel is past any worker's memory long before.
+pub const RULES_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of one message of set elements: the list is one attribute, whose length is a 16-bit field.
+pub const RULES_ELEMENTS_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of one rules file, as written by people: the text that makes the most objects of a megabyte.
+pub const RULES_TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// Files that one image of rules is compiled from: nft's, iptables' and ip6tables', and some room.
+pub const RULES_SOURCES_MAX: usize = 8;
+
+/// Bytes of an image of rules: its objects, its sources, and their framing.
+pub const RULES_IMAGE_BYTES_MAX: usize = 2 * RULES_BYTES_MAX + RULES_SOURCES_MAX * RULES_TEXT_BYTES_MAX;
+
+/// Depth of chains that are written inside rules, `jump { … }` within `jump { … }`: the kernel follows 16 jumps
+/// (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
+pub const RULES_DEPTH_MAX: usize = 16;
+
 /// Seconds to wait for the kernel's answer on a netlink socket. Namespace teardown elsewhere on the host has stalled
 /// RTNL for 65 s (measured on 6.18); twice that means something is broken.
 pub const NETLINK_WAIT_S: i64 = 130;

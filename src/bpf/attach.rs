@@ -116,7 +116,7 @@ fn set(root: &mut Socket, datapath: &Datapath, filters: &[(Program, Hook, u16)])
 /// [`SocketError`].
 pub fn shown(socket: &mut Socket, hook: Hook) -> Result<Vec<Shown>, SocketError> {
     match socket.dump(|batch| tc::dump_filters(batch, hook), Shown::read) {
-        Err(SocketError::Refused(refusal)) if refusal.errno == nix::errno::Errno::EINVAL => Ok(Vec::new()),
+        Err(SocketError::Refused(_, refusal)) if refusal.errno == nix::errno::Errno::EINVAL => Ok(Vec::new()),
         other => other,
     }
 }

@@ -171,7 +171,7 @@ pub(super) fn gather(config: &Config) -> Facts {
         mounts_max: number("/proc/sys/fs/mount-max"),
         mounts: text::mounts(&read("/proc/self/mountinfo").unwrap_or_default()),
         memory_bytes: text::memory_available(&read("/proc/meminfo").unwrap_or_default()),
-        cpus_possible: read("/sys/devices/system/cpu/possible").and_then(|list| text::cpus(&list)),
+        cpus_possible: cpus_possible(),
         cpus_online: read("/sys/devices/system/cpu/online").and_then(|list| text::cpus(&list)),
         neighbours_max: number("/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
         knobs: knobs::look(),
@@ -185,6 +185,12 @@ pub(super) fn gather(config: &Config) -> Facts {
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
+}
+
+/// CPUs that there can be: what the kernel allocates per CPU, it allocates for each of them.
+#[must_use]
+pub fn cpus_possible() -> Option<u32> {
+    read("/sys/devices/system/cpu/possible").and_then(|list| text::cpus(&list))
 }
 
 fn number(path: &str) -> Option<u64> {

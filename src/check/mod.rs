@@ -7,6 +7,7 @@ mod network;
 mod tests;
 mod text;
 
+pub use facts::cpus_possible;
 use serde::Serialize;
 
 use crate::config::Config;

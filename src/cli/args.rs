@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use netslot_abi::SlotState;
 
 use super::value;
@@ -286,11 +287,17 @@ pub struct ListArgs {
 
 /// Options of `show`.
 #[derive(Debug, Args)]
-#[command(about = "Show one slot", after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json")]
+#[command(
+    about = "Show one slot",
+    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules"
+)]
 pub struct ShowArgs {
     /// The slot: 42, slot42 or slot-0042
     #[arg(value_parser = value::slot)]
     pub slot: SlotId,
+    /// Show the rules that are in it, by nft where that is installed; needs root, and no daemon
+    #[arg(long)]
+    pub rules: bool,
 }
 
 /// Options of `check`.
@@ -331,6 +338,70 @@ pub struct ConfigArgs {
     /// Print nothing: only say whether the configuration would be taken
     #[arg(long)]
     pub check: bool,
+}
+
+/// Options of `compile-rules`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Compile rules in nft's or iptables' own syntax to an image that slots get without either",
+    long_about = "\
+Compile rules in nft's or iptables' own syntax to an image that slots get without either.
+
+The files are loaded by nft, iptables-nft-restore or ip6tables-nft-restore into a namespace that is gone afterwards; \
+what the kernel then has is stored, and 'netslot up' makes it in each slot by one message to the kernel. With the \
+configuration naming the image as rules.slot, a host needs neither program. The image keeps the text it came from. In \
+the namespace stand lo, br0, up0 and the tap, as in a slot.",
+    after_help = "\
+Examples:
+  netslot compile-rules slot.nft -o slot.rules
+  netslot compile-rules --check slot.nft -o slot.rules  # also hold both listings against each other
+  netslot compile-rules rules.v4 rules.v6 -o slot.rules # as iptables-save and ip6tables-save print them
+  netslot compile-rules --root root.nft -o root.rules"
+)]
+pub struct CompileRulesArgs {
+    /// The rules; several files make one image
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the image goes
+    #[arg(short, long, value_name = "IMAGE")]
+    pub output: PathBuf,
+    /// Read all files as iptables-save prints them, whatever they look like
+    #[arg(long, conflicts_with = "ip6tables")]
+    pub iptables: bool,
+    /// Read all files as ip6tables-save prints them, whatever they look like
+    #[arg(long)]
+    pub ip6tables: bool,
+    /// Compile for the host's own namespace, where none of a slot's devices is
+    #[arg(long)]
+    pub root: bool,
+    /// Also compare 'nft -s list ruleset' of the files and of the image, each in a namespace of its own
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Options of `rules`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Change the rules of a pool that is in use",
+    after_help = "Examples:\n  netslot rules apply\n  netslot rules apply --json"
+)]
+pub struct RulesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: RulesCommand,
+}
+
+/// What `rules` can be told to do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum RulesCommand {
+    /// Give every slot, leased ones too, and the host the rules that the configuration names now
+    #[command(long_about = "\
+Give every slot, leased ones too, and the host the rules that the configuration names now.
+
+In each slot the old rules are replaced by the new ones in one transaction: no packet meets a part of either, and a slot \
+that refuses the new ones keeps the old. Counters, quotas and what packets have added to sets begin anew. Ends with 1 \
+if a slot kept its old rules; running it again tries all once more.")]
+    Apply,
 }
 
 /// Options of `destroy`.

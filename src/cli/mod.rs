@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use args::{
-    BindArgs, BindOptions, CheckArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions, ListArgs, Policy,
-    ReleaseArgs, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs, UsageError,
+    BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
+    ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs,
+    UsageError,
 };
 pub use exit::Exit;
 pub use value::ValueError;
@@ -83,6 +84,8 @@ pub enum Command {
     Status,
     Check(CheckArgs),
     Config(ConfigArgs),
+    CompileRules(CompileRulesArgs),
+    Rules(RulesArgs),
     Destroy(DestroyArgs),
 }
 

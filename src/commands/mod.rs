@@ -2,6 +2,7 @@
 
 mod bind;
 mod check;
+mod compile_rules;
 mod config;
 mod daemon;
 mod destroy;
@@ -12,6 +13,7 @@ pub mod output;
 mod pool;
 mod progress;
 mod release;
+mod rules;
 mod show;
 mod signals;
 mod status;
@@ -178,6 +180,8 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Status => status::run(&context, out),
         Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),
+        Command::CompileRules(args) => compile_rules::run(args, &context, out),
+        Command::Rules(args) => rules::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }
 }

@@ -18,6 +18,7 @@ impl From<PassError> for Failure {
             PassError::Stopped => Exit::Interrupted,
             PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
             PassError::Underlay(_) => Exit::Config,
+            PassError::Rules(error) => super::compile_rules::exit(error),
             other if other.is_permission() => Exit::Unreachable,
             PassError::Refused { .. }
             | PassError::RefusedAll { .. }
@@ -26,6 +27,8 @@ impl From<PassError> for Failure {
             | PassError::Call { .. }
             | PassError::File { .. }
             | PassError::Socket(_)
+            | PassError::SlotRules { .. }
+            | PassError::RootRules(_)
             | PassError::Vault(_)
             | PassError::Lock(LockError::File { .. })
             | PassError::NoCarrier { .. } => Exit::Failed,

@@ -2,12 +2,15 @@
 
 use super::output::Output;
 use super::view::SlotView;
-use super::{Context, Exit, Failure, daemon};
+use super::{Context, Exit, Failure, daemon, rules};
 use crate::cli::ShowArgs;
 use crate::sys::clock;
 
 /// Shows.
 pub(super) fn run(args: &ShowArgs, context: &Context, out: &mut Output) -> Result<Exit, Failure> {
+    if args.rules {
+        return rules::show(args.slot, context, out);
+    }
     let (slot, detail) = daemon::connect(context)?.get(args.slot.number())?;
     let slot = SlotView::new(&slot, clock::boottime_ns(), &detail);
     if out.json() {

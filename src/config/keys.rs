@@ -1,5 +1,7 @@
 //! The keys of the configuration: one table that says how each is read and shown; nothing here knows of files or lines.
 
+use std::path::Path;
+
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
@@ -36,12 +38,16 @@ fn or<T: ToString>(value: Option<T>, word: &str) -> Json {
     value.map_or_else(|| word.into(), |v| v.to_string().into())
 }
 
+fn path_or(value: Option<&Path>, word: &str) -> Json {
+    value.map_or_else(|| word.into(), |path| path.display().to_string().into())
+}
+
 fn number_or(value: Option<u32>, word: &str) -> Json {
     value.map_or_else(|| word.into(), Json::from)
 }
 
 /// Every key, in the order in which they are shown: those without a section first.
-pub(super) static KEYS: [Key; 33] = [
+pub(super) static KEYS: [Key; 35] = [
     Key { name: "slots", read: |c, v| set(&mut c.slots, value::integer(v, 1, SLOTS_MAX)), show: |c| c.slots.into() },
     Key {
         name: "slots_max",
@@ -170,6 +176,16 @@ pub(super) static KEYS: [Key; 33] = [
         show: |c| number_or(c.guest.group, NONE),
     },
     Key {
+        name: "rules.slot",
+        read: |c, v| set(&mut c.rules.slot, value::unless(v, NONE, value::dir)),
+        show: |c| path_or(c.rules.slot.as_deref(), NONE),
+    },
+    Key {
+        name: "rules.root",
+        read: |c, v| set(&mut c.rules.root, value::unless(v, NONE, value::dir)),
+        show: |c| path_or(c.rules.root.as_deref(), NONE),
+    },
+    Key {
         name: "quotas.leases_per_uid",
         read: |c, v| set(&mut c.quotas.leases_per_uid, value::integer(v, 1, SLOTS_MAX)),
         show: |c| c.quotas.leases_per_uid.into(),
@@ -215,7 +231,7 @@ pub(super) static KEYS: [Key; 33] = [
 ];
 
 /// The sections that keys stand in.
-pub(super) const SECTIONS: [&str; 2] = ["guest", "quotas"];
+pub(super) const SECTIONS: [&str; 3] = ["guest", "rules", "quotas"];
 
 /// Whether a name is a section's.
 pub(super) fn is_section(name: &str) -> bool {

@@ -52,8 +52,19 @@ pub struct Config {
     pub ready_after: Option<u32>,
     /// What a lease of an empty pool gets.
     pub empty: Empty,
+    /// Rules files.
+    pub rules: Rules,
     /// Limits per user id.
     pub quotas: Quotas,
+}
+
+/// Files of rules, in nft's or iptables' syntax or compiled; `None` = no rules of netslot's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What every slot gets.
+    pub slot: Option<PathBuf>,
+    /// What the host's own namespace gets.
+    pub root: Option<PathBuf>,
 }
 
 /// What is the same inside every slot.
@@ -188,6 +199,7 @@ impl Default for Config {
             threads: 2,
             ready_after: None,
             empty: Empty::Wait,
+            rules: Rules::default(),
             quotas: Quotas::default(),
         }
     }

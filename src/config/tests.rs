@@ -35,7 +35,8 @@ fn refused(text: &str, line: usize, key: &str, hint: &str) {
 
 #[test]
 fn unknown_names_are_refused_with_the_one_that_was_meant() {
-    refused("\nslot = 1", 2, "slot", "did you mean 'slots'?");
+    refused("\nslos = 1", 2, "slos", "did you mean 'slots'?");
+    refused("slot = '/etc/slot.nft'", 1, "slot", "did you mean 'rules.slot', under [rules]?");
     refused("mac = 'x'", 1, "mac", "did you mean 'guest.mac', under [guest]?");
     refused("[guest]\nthreads = 1", 2, "guest.threads", "did you mean 'threads', before the first section?");
     refused("[guest]\nreserve = 1", 2, "guest.reserve", "did you mean 'quotas.reserve', under [quotas]?");
@@ -45,7 +46,7 @@ fn unknown_names_are_refused_with_the_one_that_was_meant() {
         "[guests]\nmac = 1",
         1,
         "guests",
-        "unknown section: did you mean 'guest'? (the sections are guest, quotas)",
+        "unknown section: did you mean 'guest'? (the sections are guest, rules, quotas)",
     );
     refused("guest = 4", 1, "guest", "a section of its own is due: [guest]");
     refused("\"a\\nb\" = 4", 1, "a\\nb", "unknown key");

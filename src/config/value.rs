@@ -338,7 +338,7 @@ pub(super) fn uplink(value: &DeValue<'_>) -> Result<LinkName, ValueError> {
     if name.as_str() == "lo" { Err(ValueError::Loopback) } else { Ok(name) }
 }
 
-/// A directory's path.
+/// Path of a directory, or of a file.
 pub(super) fn dir(value: &DeValue<'_>) -> Result<PathBuf, ValueError> {
     path(value, PATH_BYTES_MAX, "")
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::PassError;
 use super::knobs::Knobs;
 use super::progress::Progress;
+use super::rules;
 use crate::address;
 use crate::config::Config;
 use crate::netlink::observed::Link;
@@ -60,6 +61,7 @@ pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Resul
             Ok(())
         })?;
     }
+    rules::remove_from_root()?;
     progress.phase("vault", slots, || vault.destroy(&config.run_dir))?;
     Ok(Destroyed { slots, took: began.elapsed() })
 }

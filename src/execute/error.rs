@@ -10,6 +10,7 @@ use crate::limits::CARRIER_WAIT_S;
 use crate::netlink::{Refusal, SocketError};
 use crate::plan::Part;
 use crate::plan::inspect::Foreign;
+use crate::rules::{ReplayError, RulesError};
 use crate::slot::SlotId;
 use crate::sys::lock::LockError;
 use crate::sys::tap::TapError;
@@ -99,6 +100,20 @@ pub enum PassError {
         /// How many besides.
         more: usize,
     },
+    /// The rules cannot be had.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// A slot's rules could not be made.
+    #[error("slot {slot}: rules: {error}")]
+    SlotRules {
+        /// The slot.
+        slot: SlotId,
+        /// What was refused.
+        error: ReplayError,
+    },
+    /// The host's own rules could not be made; those that it had stand.
+    #[error("the host's rules: {0}")]
+    RootRules(ReplayError),
     /// No MTU could be told.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
@@ -114,6 +129,12 @@ impl PassError {
             Self::Tap { error, .. } => denied(error.errno),
             Self::Slot { errno, .. } | Self::Call { errno, .. } => denied(*errno),
             Self::File { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::Rules(error) => error.is_permission(),
+            Self::SlotRules { error, .. } | Self::RootRules(error) => match error {
+                ReplayError::Refused { refusal, .. } => denied(refusal.errno),
+                ReplayError::Socket(error) => denied(error.errno()),
+                ReplayError::TooLarge(_) => false,
+            },
             Self::Vault(error) => denied(error.errno()),
             Self::Socket(error) => denied(error.errno()),
             Self::Lock(LockError::File { error, .. }) => error.kind() == io::ErrorKind::PermissionDenied,

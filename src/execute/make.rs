@@ -13,9 +13,10 @@ use super::messages;
 use super::parallel;
 use super::progress::Progress;
 use super::template::Template;
-use crate::netlink::{Batch, Socket};
+use crate::netlink::{Batch, Protocol, Socket};
 use crate::plan::diff::Make;
 use crate::plan::{Blueprint, Part, SlotSpec};
+use crate::rules::Replay;
 use crate::slot::SlotId;
 use crate::sys::vault::{Inside, Vault};
 use crate::sys::{netns, tap};
@@ -27,6 +28,7 @@ pub struct Site<'a> {
     vault: &'a Vault,
     template: &'a Template,
     root: &'a OwnedFd,
+    rules: &'a Replay,
     /// `/dev/net`, for the threads that stand where no /dev is.
     dev_net: OwnedFd,
 }
@@ -48,10 +50,11 @@ impl<'a> Site<'a> {
         vault: &'a Vault,
         template: &'a Template,
         root: &'a OwnedFd,
+        rules: &'a Replay,
     ) -> Result<Self, PassError> {
         let path = PathBuf::from("/dev/net");
         let dev_net = File::open(&path).map_err(|error| PassError::File { call: "open", path, error })?.into();
-        Ok(Self { blueprint, vault, template, root, dev_net })
+        Ok(Self { blueprint, vault, template, root, rules, dev_net })
     }
 
     /// Makes what is asked, and returns the microseconds each slot took, in the order of finishing.
@@ -96,10 +99,18 @@ impl<'a> Site<'a> {
                 builder.asked.push(part);
             }
         }
-        match socket.send(&mut builder.batch)?.into_iter().next() {
-            Some(refusal) => Err(PassError::Refused { slot, part: builder.asked[refusal.index], refusal }),
-            None => Ok(()),
+        if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().next() {
+            return Err(PassError::Refused { slot, part: builder.asked[refusal.index], refusal });
         }
+        if make.parts.has(Part::Rules) { self.make_rules(make) } else { Ok(()) }
+    }
+
+    /// Needs no RTNL: other threads make devices meanwhile.
+    fn make_rules(&self, make: Make) -> Result<(), PassError> {
+        let mut socket = Socket::open_to(Protocol::Netfilter)?;
+        let is_new = make.parts.has(Part::Namespace);
+        let made = if is_new { self.rules.make(&mut socket) } else { self.rules.replace(&mut socket) };
+        made.map_err(|error| PassError::SlotRules { slot: make.slot, error })
     }
 
     /// Kept in the vault before anything is in it: killed here, we leave a slot that the next pass completes.

@@ -12,13 +12,13 @@ use crate::slot::IfIndex;
 const LOOPBACK: IfIndex = IfIndex(1);
 
 /// Appends the one message that makes the part. `false` for the parts that are made otherwise: the namespace, the
-/// tap, and the host end's IPv6 switch.
+/// tap, the rules, and the host end's IPv6 switch.
 pub fn append(batch: &mut Batch, part: Part, spec: &SlotSpec, root: BorrowedFd<'_>) -> bool {
     let (bridge, up, host) = (spec.bridge.index, spec.up.index, spec.host_end.index);
     let v4 = spec.v4.any();
     let v6 = || spec.v6.as_ref().map(Addresses::any);
     match (part, v6()) {
-        (Part::Namespace | Part::Tap | Part::HostEndQuiet, _) => return false,
+        (Part::Namespace | Part::Tap | Part::Rules | Part::HostEndQuiet, _) => return false,
         (Part::Bridge, _) => route::add_bridge(batch, &spec.bridge),
         (Part::VethPair, _) => {
             route::add_veth(batch, &spec.up, &spec.host_end, root, address::host_end_group(spec.slot));

@@ -1,6 +1,7 @@
 //! Carries plans out: the boot pass, the repair of single slots, and taking all down. Drives the kernel through
 //! `netlink` and `sys`; what is to be done is `plan`'s to say.
 
+mod apply;
 mod destroy;
 mod error;
 mod host;
@@ -11,8 +12,10 @@ mod observe;
 mod parallel;
 mod pass;
 mod progress;
+mod rules;
 mod template;
 
+pub use apply::{Applied, apply};
 pub use destroy::{Destroyed, destroy};
 pub use error::PassError;
 pub use knobs::OutOfReach;

@@ -8,10 +8,12 @@ use std::sync::atomic::AtomicBool;
 use super::error::PassError;
 use super::parallel;
 use super::progress::Progress;
+use crate::netlink::nft::Table;
 use crate::netlink::observed::{Address, Link, Neighbour, Route};
-use crate::netlink::{Socket, route};
+use crate::netlink::{Protocol, Socket, SocketError, route};
 use crate::plan::inspect::{HostDump, InsideDump, inspect};
 use crate::plan::{Blueprint, Found, Observed, Parts};
+use crate::rules::own_tables;
 use crate::slot::SlotId;
 use crate::sys::netns;
 use crate::sys::vault::Vault;
@@ -61,8 +63,8 @@ pub fn pool(
     let found = Mutex::new(Vec::with_capacity(slots.len()));
     let look = |(): &mut (), slot: &SlotId| {
         let netns = vault.map_or(Ok(None), |v| v.netns(*slot))?;
-        let inside = netns.map(|netns| dump_inside(*slot, netns)).transpose()?;
-        let seen = inspect(&blueprint.slot(*slot), inside.as_ref(), &host);
+        let inside = netns.map(|netns| dump_inside(*slot, netns, blueprint.rules())).transpose()?;
+        let seen = inspect(&blueprint.slot(*slot), blueprint.rules(), inside.as_ref(), &host);
         if seen != Found::Parts(Parts::NONE) {
             found.lock().expect("no holder panics").push((*slot, seen));
         }
@@ -73,7 +75,7 @@ pub fn pool(
     Ok(Observed { slots: found.into_inner().expect("no holder panics").into_iter().collect() })
 }
 
-fn dump_inside(slot: SlotId, netns: impl AsFd) -> Result<InsideDump, PassError> {
+fn dump_inside(slot: SlotId, netns: impl AsFd, rules: Option<&[Table]>) -> Result<InsideDump, PassError> {
     netns::enter(netns).map_err(|errno| PassError::Slot { slot, call: "setns to its namespace", errno })?;
     let mut socket = Socket::open()?;
     Ok(InsideDump {
@@ -81,5 +83,14 @@ fn dump_inside(slot: SlotId, netns: impl AsFd) -> Result<InsideDump, PassError> 
         addresses: socket.dump(route::dump_addresses, Address::read)?,
         routes: socket.dump(route::dump_routes, Route::read)?,
         neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
+        tables: match rules {
+            None => Vec::new(),
+            Some([]) => own_tables_here().unwrap_or_default(), // a kernel without nf_tables has no rules
+            Some(_) => own_tables_here()?,
+        },
     })
+}
+
+fn own_tables_here() -> Result<Vec<Table>, SocketError> {
+    own_tables(&mut Socket::open_to(Protocol::Netfilter)?)
 }

@@ -12,6 +12,7 @@ use super::make::Site;
 use super::observe;
 use super::parallel;
 use super::progress::{PhaseTime, Progress};
+use super::rules::Rules;
 use super::template::Template;
 use crate::config::Config;
 use crate::netlink::Socket;
@@ -126,8 +127,9 @@ pub fn rebuild(orders: &Orders<'_>, slots: &BTreeSet<SlotId>) -> Result<Summary,
 /// # Errors
 /// [`PassError`].
 pub fn dry_run(orders: &Orders<'_>) -> Result<Plan, PassError> {
+    let rules = Rules::load(orders.config)?;
     let vault = Vault::open(&orders.config.run_dir)?;
-    Ok(View::look(orders, Scope::Pool, &mut Socket::open()?, vault.as_ref())?.plan)
+    Ok(View::look(orders, Scope::Pool, Some(&rules), &mut Socket::open()?, vault.as_ref())?.plan)
 }
 
 fn run(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Summary, Broken> {
@@ -165,9 +167,16 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         Some(vault) => vault,
         None => Vault::make(run_dir)?,
     };
-    let View { blueprint, plan, .. } = View::look(orders, scope, &mut socket, Some(&vault))?;
+    let rules = Rules::load(orders.config)?;
+    let View { blueprint, plan, .. } = View::look(orders, scope, Some(&rules), &mut socket, Some(&vault))?;
     if plan.is_empty() {
         return Ok(Done { plan, out_of_reach: Vec::new(), slot_us: Vec::new() });
+    }
+    if plan.root_rules || (matches!(scope, Scope::Pool) && plan.make.iter().any(|m| m.parts.has(Part::Rules))) {
+        rules.try_out(orders.config)?;
+    }
+    if plan.root_rules {
+        rules.replace_in_root()?;
     }
     let (_turned, mut out_of_reach) = Knobs::turn(run_dir).map_err(|error| PassError::File {
         call: "record the host's knobs in",
@@ -181,7 +190,7 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         knobs::FALLBACK_TUNNELS => !template.is_bare(),
         _ => true,
     });
-    let site = Site::open(&blueprint, &vault, &template, &root)?;
+    let site = Site::open(&blueprint, &vault, &template, &root, rules.slot())?;
     let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root };
     remove(orders, &plan, &mut host, &vault)?;
     // The group message raises every host end there is: not while one of them is to be left alone.
@@ -206,18 +215,22 @@ impl View {
     fn look(
         orders: &Orders<'_>,
         scope: Scope<'_>,
+        rules: Option<&Rules>,
         socket: &mut Socket,
         vault: Option<&Vault>,
     ) -> Result<Self, PassError> {
         let root = observe::root(socket)?;
-        let blueprint = Blueprint::new(orders.config, mtu(orders.config, &root)?);
+        let mut blueprint = Blueprint::new(orders.config, mtu(orders.config, &root)?);
+        if let Some(rules) = rules {
+            blueprint = blueprint.with_rules(rules.slot().tables().to_vec());
+        }
         let only = match scope {
             Scope::Pool => None,
             Scope::Anew(slots) => Some(slots),
         };
         let threads = orders.config.threads;
         let mut observed = observe::pool(&blueprint, vault, root, only, threads, orders.stop, orders.progress)?;
-        let plan = match scope {
+        let mut plan = match scope {
             Scope::Pool => diff(&blueprint, &observed, orders.leased),
             Scope::Anew(slots) => {
                 for found in observed.slots.values_mut() {
@@ -226,6 +239,9 @@ impl View {
                 diff_of(&blueprint, &observed, orders.leased, slots.iter().copied())
             }
         };
+        if let (Scope::Pool, Some(rules)) = (scope, rules) {
+            plan.root_rules = rules.differ_in_root()?;
+        }
         Ok(Self { blueprint, observed, plan })
     }
 }
@@ -235,7 +251,9 @@ fn standing(orders: &Orders<'_>, scope: Scope<'_>) -> Standing {
     let look = || -> Result<View, PassError> {
         let orders = Orders { stop: &AtomicBool::new(false), progress: &Progress::new(), ..*orders };
         let vault = Vault::open(&orders.config.run_dir)?;
-        View::look(&orders, Scope::Pool, &mut Socket::open()?, vault.as_ref())
+        // Where the rules are why it broke off, a slot counts without them.
+        let rules = Rules::load(orders.config).ok();
+        View::look(&orders, Scope::Pool, rules.as_ref(), &mut Socket::open()?, vault.as_ref())
     };
     let Ok(view) = look() else { return Standing::default() };
     let wanted: Vec<SlotId> = match scope {

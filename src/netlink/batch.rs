@@ -5,7 +5,8 @@ use crate::limits::{BATCH_BYTES_MAX, BATCH_MESSAGES_MAX};
 
 /// `struct nlmsghdr`: length, type, flags, sequence number, port.
 const HEADER_BYTES: usize = 16;
-/// Room that must be left for one more message: the longest we write (a veth pair) is under 400 bytes.
+/// Room that must be left for one more rtnetlink message: the longest we write (a veth pair) is under 400 bytes. What
+/// is longer, as rules are, has a bound of its own.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// `NLM_F_REQUEST`.
@@ -20,6 +21,8 @@ pub const REPLACE: u16 = 0x100;
 pub const EXCL: u16 = 0x200;
 /// `NLM_F_CREATE`.
 pub const CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`: behind those that are there.
+pub const APPEND: u16 = 0x800;
 
 /// Messages for one `send`: the first has sequence number 0, so an answer's number is the message's index.
 #[derive(Debug, Default)]
@@ -63,11 +66,22 @@ impl Batch {
 
     /// The bytes to send; the last message asks for an ACK, so that an answer always comes. Errors come unasked.
     pub fn finish(&mut self) -> &[u8] {
+        self.acknowledge();
+        &self.bytes
+    }
+
+    /// Has the last message ask for an ACK.
+    pub fn acknowledge(&mut self) {
         if self.len > 0 {
             for (byte, ack) in self.bytes[self.last_start + 6..].iter_mut().zip(ACK.to_ne_bytes()) {
                 *byte |= ack;
             }
         }
+    }
+
+    /// The bytes as they stand: for a batch that says itself which of its messages asks for an ACK.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -85,7 +99,7 @@ impl Batch {
         fill(&mut Attributes { bytes: &mut self.bytes });
         let length = u32::try_from(self.bytes.len() - start).expect("a message is short");
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
-        debug_assert!(self.bytes.len() - start >= HEADER_BYTES && self.bytes.len() - start <= MESSAGE_BYTES_MAX);
+        debug_assert!(self.bytes.len() - start >= HEADER_BYTES);
         self.last_start = start;
         self.len += 1;
     }
@@ -97,7 +111,12 @@ pub struct Attributes<'a> {
     bytes: &'a mut Vec<u8>,
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// Attributes that stand in no message yet.
+    pub fn to(bytes: &'a mut Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
     /// An attribute of raw bytes.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = u16::try_from(4 + value.len()).expect("an attribute is short");

@@ -1,11 +1,12 @@
-//! The rtnetlink socket: sends a batch and gathers the kernel's answers, or runs a dump; decides nothing.
+//! The netlink socket: sends a batch and gathers the kernel's answers, or runs a dump; decides nothing.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_sys::{Socket as Raw, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket as Raw, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::batch::Batch;
@@ -17,9 +18,40 @@ use crate::sys::netns;
 /// them is being rewritten, and its state means nothing.
 const DUMP_TRIES: usize = 8;
 
-/// An rtnetlink socket. It stays in the namespace in which its thread stood when it was opened.
+/// Which of the kernel's subsystems a socket talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Devices, addresses, routes, neighbours.
+    Route,
+    /// nf_tables.
+    Netfilter,
+}
+
+impl Protocol {
+    /// As people know it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Route => "rtnetlink",
+            Self::Netfilter => "nfnetlink",
+        }
+    }
+
+    /// Who makes the kernel slow to answer.
+    const fn suspect(self) -> &'static str {
+        match self {
+            Self::Route => {
+                "another task holds its lock (RTNL); namespaces being destroyed are the usual cause: wait for them and \
+                 try again"
+            }
+            Self::Netfilter => "another task holds nf_tables' lock in this namespace: wait for it and try again",
+        }
+    }
+}
+
+/// A netlink socket. It stays in the namespace in which its thread stood when it was opened.
 pub struct Socket {
     raw: Raw,
+    protocol: Protocol,
     buffer: Vec<u8>,
 }
 
@@ -33,28 +65,31 @@ impl std::fmt::Debug for Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// A system call failed.
-    #[error("{call} on an rtnetlink socket: {error}")]
+    #[error("{call} on an {on} socket: {error}", on = protocol.name())]
     Call {
         /// Which.
         call: &'static str,
+        /// On what.
+        protocol: Protocol,
         /// The kernel's word.
         error: io::Error,
     },
     /// No answer in time.
     #[error(
-        "the kernel gave no answer on rtnetlink within {NETLINK_WAIT_S} s: another task holds its lock (RTNL); \
-         namespaces being destroyed are the usual cause: wait for them and try again"
+        "the kernel gave no answer on {on} within {NETLINK_WAIT_S} s: {suspect}",
+        on = .0.name(),
+        suspect = .0.suspect()
     )]
-    Silent,
+    Silent(Protocol),
     /// An answer that is no netlink message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The kernel refused a dump.
-    #[error("rtnetlink dump: {0}")]
-    Refused(Refusal),
+    #[error("{on} dump: {1}", on = .0.name())]
+    Refused(Protocol, Refusal),
     /// The table changed under each try.
-    #[error("an rtnetlink dump was torn {DUMP_TRIES} times in a row: something keeps changing this table")]
-    Torn,
+    #[error("an {on} dump was torn {DUMP_TRIES} times in a row: something keeps changing this table", on = .0.name())]
+    Torn(Protocol),
 }
 
 impl SocketError {
@@ -63,8 +98,8 @@ impl SocketError {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Call { error, .. } => error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw),
-            Self::Refused(refusal) => refusal.errno,
-            Self::Silent | Self::Malformed(_) | Self::Torn => Errno::UnknownErrno,
+            Self::Refused(_, refusal) => refusal.errno,
+            Self::Silent(_) | Self::Malformed(_) | Self::Torn(_) => Errno::UnknownErrno,
         }
     }
 }
@@ -90,12 +125,25 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Socket {
-    /// A socket in the calling thread's namespace.
+    /// An rtnetlink socket in the calling thread's namespace.
     ///
     /// # Errors
     /// [`SocketError::Call`].
     pub fn open() -> Result<Self, SocketError> {
-        let mut raw = Raw::new(NETLINK_ROUTE).map_err(call("socket"))?;
+        Self::open_to(Protocol::Route)
+    }
+
+    /// A socket of that protocol in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// [`SocketError::Call`]; EPROTONOSUPPORT where the kernel lacks the protocol.
+    pub fn open_to(protocol: Protocol) -> Result<Self, SocketError> {
+        let call = |name| call(protocol, name);
+        let number = match protocol {
+            Protocol::Route => NETLINK_ROUTE,
+            Protocol::Netfilter => NETLINK_NETFILTER,
+        };
+        let mut raw = Raw::new(number).map_err(call("socket"))?;
         raw.bind(&SocketAddr::new(0, 0)).map_err(call("bind"))?;
         // Connected to the kernel: nobody else can answer.
         raw.connect(&SocketAddr::new(0, 0)).map_err(call("connect"))?;
@@ -104,7 +152,7 @@ impl Socket {
         raw.set_netlink_get_strict_chk(true).map_err(call("setsockopt(NETLINK_GET_STRICT_CHK)"))?;
         setsockopt(&raw, sockopt::ReceiveTimeout, &TimeVal::seconds(NETLINK_WAIT_S))
             .map_err(|e| call("setsockopt(SO_RCVTIMEO)")(e.into()))?;
-        Ok(Self { raw, buffer: Vec::new() })
+        Ok(Self { raw, protocol, buffer: Vec::new() })
     }
 
     /// The namespace that the socket is in.
@@ -112,7 +160,7 @@ impl Socket {
     /// # Errors
     /// [`SocketError::Call`].
     pub fn netns(&self) -> Result<OwnedFd, SocketError> {
-        netns::of_socket(self.raw.as_fd()).map_err(|e| call("ioctl(SIOCGSKNS)")(e.into()))
+        netns::of_socket(self.raw.as_fd()).map_err(|e| self.call("ioctl(SIOCGSKNS)")(e.into()))
     }
 
     /// Sends the batch and waits until the kernel has worked through it. A refused message does not stop the ones
@@ -132,7 +180,7 @@ impl Socket {
         let Some(last) = batch.len().checked_sub(1) else { return Ok(Vec::new()) };
         let bytes = batch.finish();
         debug_assert!(bytes.len() <= BATCH_BYTES_MAX);
-        self.raw.send(bytes, 0).map_err(call("send"))?;
+        self.raw.send(bytes, 0).map_err(self.call("send"))?;
         let mut refusals = Vec::new();
         self.receive(|message| {
             if message.kind != ERROR {
@@ -159,16 +207,19 @@ impl Socket {
         read: impl Fn(&Message<'_>) -> Option<T>,
     ) -> Result<Vec<T>, SocketError> {
         let mut batch = Batch::new();
+        let protocol = self.protocol;
         ask(&mut batch);
         for _ in 0..DUMP_TRIES {
-            self.raw.send(batch.finish(), 0).map_err(call("send"))?;
+            self.raw.send(batch.finish(), 0).map_err(self.call("send"))?;
             let (mut found, mut torn) = (Vec::new(), false);
             self.receive(|message| {
                 torn |= message.flags & DUMP_INTR != 0;
                 if matches!(message.kind, ERROR | DONE) {
                     let answer = read::answer(message)?;
                     return match answer.errno {
-                        Some(errno) => Err(SocketError::Refused(Refusal { index: 0, errno, words: answer.words })),
+                        Some(errno) => {
+                            Err(SocketError::Refused(protocol, Refusal { index: 0, errno, words: answer.words }))
+                        }
                         // The ACK that a batch's last message asks for comes before the dump's end, or not at all.
                         None => Ok(message.kind == DONE),
                     };
@@ -180,7 +231,50 @@ impl Socket {
                 return Ok(found);
             }
         }
-        Err(SocketError::Torn)
+        Err(SocketError::Torn(protocol))
+    }
+
+    /// Sends an nfnetlink transaction, of which all is done or nothing; its first message begins it and the one before
+    /// its last asks for an ACK. Gives the first message that was refused, the beginning's own number (0) where the
+    /// kernel refused the whole.
+    ///
+    /// # Errors
+    /// [`SocketError`]; whether the transaction was carried out is then unknown.
+    pub fn transact(&mut self, transaction: &Batch) -> Result<Option<Refusal>, SocketError> {
+        let bytes = transaction.as_bytes();
+        self.make_room(bytes.len())?;
+        self.raw.send(bytes, 0).map_err(self.call("send"))?;
+        let last = transaction.len().saturating_sub(2);
+        let mut first: Option<Refusal> = None;
+        self.receive(|message| {
+            if message.kind != ERROR {
+                return Ok(false);
+            }
+            let index = message.sequence as usize;
+            let answer = read::answer(message)?;
+            if let Some(errno) = answer.errno
+                && first.is_none()
+            {
+                first = Some(Refusal { index, errno, words: answer.words });
+            }
+            // Refused as a whole, nothing else is answered (nfnetlink_rcv_batch, net/netfilter/nfnetlink.c).
+            Ok(index == last || (index == 0 && first.is_some()))
+        })?;
+        Ok(first)
+    }
+
+    /// A transaction is one datagram, and the kernel takes none that is longer than the send buffer less 32.
+    fn make_room(&self, bytes: usize) -> Result<(), SocketError> {
+        let call = |errno: Errno| self.call("setsockopt(SO_SNDBUFFORCE)")(errno.into());
+        // The number that is read back is twice the one that was set (socket(7)).
+        if getsockopt(&self.raw, sockopt::SndBuf).map_err(call)? < bytes + 32 {
+            setsockopt(&self.raw, sockopt::SndBufForce, &(bytes + 32)).map_err(call)?;
+        }
+        Ok(())
+    }
+
+    fn call(&self, name: &'static str) -> impl FnOnce(io::Error) -> SocketError + use<> {
+        call(self.protocol, name)
     }
 
     /// Reads datagrams until `until` says that the last message came.
@@ -191,8 +285,8 @@ impl Socket {
             match self.raw.recv(&mut self.buffer, 0) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(SocketError::Silent),
-                Err(error) => return Err(SocketError::Call { call: "recv", error }),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(SocketError::Silent(self.protocol)),
+                Err(error) => return Err(self.call("recv")(error)),
             }
             for message in Messages(&self.buffer) {
                 if until(&message?)? {
@@ -209,6 +303,6 @@ impl AsFd for Socket {
     }
 }
 
-fn call(call: &'static str) -> impl FnOnce(io::Error) -> SocketError {
-    move |error| SocketError::Call { call, error }
+fn call(protocol: Protocol, call: &'static str) -> impl FnOnce(io::Error) -> SocketError {
+    move |error| SocketError::Call { call, protocol, error }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::part::{Part, Parts};
 use crate::address::{self, Net, inside};
 use crate::config::{Config, Guest};
+use crate::netlink::nft::Table;
 use crate::netlink::route::Device;
 use crate::slot::{IfIndex, LinkName, SlotId};
 
@@ -17,6 +18,8 @@ pub struct Blueprint {
     slot_cidr: address::Ipv4Net,
     slot_cidr6: Option<address::Ipv6Net>,
     mtu: u32,
+    /// The tables of the slots' rules; `None` = nothing is known of rules, and none are looked at.
+    rules: Option<Vec<Table>>,
     /// What a whole slot consists of.
     whole: Parts,
 }
@@ -86,8 +89,23 @@ impl Blueprint {
             slot_cidr: config.slot_cidr,
             slot_cidr6: config.slot_cidr6,
             mtu,
+            rules: None,
             whole,
         }
+    }
+
+    /// The same with rules of which a slot has these tables, sorted; none, where a slot shall have no rules.
+    #[must_use]
+    pub fn with_rules(mut self, tables: Vec<Table>) -> Self {
+        self.whole.set(Part::Rules, !tables.is_empty());
+        self.rules = Some(tables);
+        self
+    }
+
+    /// The tables of the slots' rules; `None` = nothing is known of rules.
+    #[must_use]
+    pub fn rules(&self) -> Option<&[Table]> {
+        self.rules.as_deref()
     }
 
     /// The slots that should be.
@@ -157,6 +175,7 @@ fn is_wanted(part: Part, v6: bool) -> bool {
         | Part::HostRoute6
         | Part::HostNeighbour6 => v6,
         Part::HostEndQuiet => !v6,
+        Part::Rules => false, // until they are known
         Part::Namespace
         | Part::Bridge
         | Part::VethPair

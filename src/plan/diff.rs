@@ -18,6 +18,8 @@ pub struct Plan {
     pub left_alone: Vec<LeftAlone>,
     /// Slots that are whole already.
     pub adopted: u32,
+    /// Whether the host's own rules are to be made or replaced.
+    pub root_rules: bool,
     /// What a whole slot consists of, to tell a new slot from a repair.
     pub whole: Parts,
 }
@@ -53,7 +55,7 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.make.is_empty()
+        self.remove.is_empty() && self.make.is_empty() && !self.root_rules
     }
 
     /// Slots of which nothing is there yet, or nothing will be left.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::blueprint::{Addresses, Blueprint, SlotSpec};
 use super::part::{Part, Parts};
 use crate::address;
+use crate::netlink::nft::Table;
 use crate::netlink::observed::{Address, Link, Neighbour, Route};
 use crate::netlink::route::Device;
 use crate::slot::SlotId;
@@ -41,6 +42,8 @@ pub struct InsideDump {
     pub routes: Vec<Route>,
     /// Neighbours of both families.
     pub neighbours: Vec<Neighbour>,
+    /// netslot's own tables of nf_tables, sorted.
+    pub tables: Vec<Table>,
 }
 
 /// What root shows of the pool's host ends, sorted by slot.
@@ -119,9 +122,9 @@ impl HostDump {
     }
 }
 
-/// Judges one slot: `inside` is `None` where the vault holds no namespace for it.
+/// Judges one slot: `inside` is `None` where the vault holds no namespace for it, `rules` where nothing is known of them.
 #[must_use]
-pub fn inspect(spec: &SlotSpec, inside: Option<&InsideDump>, host: &HostDump) -> Found {
+pub fn inspect(spec: &SlotSpec, rules: Option<&[Table]>, inside: Option<&InsideDump>, host: &HostDump) -> Found {
     let end = host.ends.get(&spec.slot);
     let Some(inside) = inside else {
         return match end {
@@ -130,7 +133,10 @@ pub fn inspect(spec: &SlotSpec, inside: Option<&InsideDump>, host: &HostDump) ->
         };
     };
     let mut parts = Parts::of(&[Part::Namespace]);
-    match look_inside(spec, inside, &mut parts).and_then(|()| look_at_host_end(spec, end, &mut parts)) {
+    let looked = look_inside(spec, inside, &mut parts)
+        .and_then(|()| look_at_rules(rules, inside, &mut parts))
+        .and_then(|()| look_at_host_end(spec, end, &mut parts));
+    match looked {
         Ok(()) => Found::Parts(parts),
         Err(why) => Found::Wrong { why },
     }
@@ -209,6 +215,21 @@ fn look_at_family(
     parts.set(either(P::NextHop, P::NextHop6), knows(up, expected.next_hop, spec.host_end.mac));
     parts.set(either(P::GuestNeighbour, P::GuestNeighbour6), knows(bridge, expected.guest, spec.guest_mac));
     Ok(())
+}
+
+/// A slot has its rules if it has their tables, each with their mark: what is in the tables came with them in one
+/// transaction. Whether somebody has changed it since is for the scrub's fingerprint to see.
+fn look_at_rules(rules: Option<&[Table]>, inside: &InsideDump, parts: &mut Parts) -> Result<(), String> {
+    match rules {
+        None => Ok(()),
+        Some([]) if inside.tables.is_empty() => Ok(()),
+        Some([]) => Err("it has rules, and the configuration has none".into()),
+        Some(wanted) => {
+            let there = inside.tables == wanted && parts.has_all(Part::Rules.needs());
+            parts.set(Part::Rules, there);
+            Ok(())
+        }
+    }
 }
 
 fn look_at_host_end(spec: &SlotSpec, end: Option<&HostEnd>, parts: &mut Parts) -> Result<(), String> {
@@ -326,6 +347,7 @@ mod tests {
                     neighbour(up, v4.next_hop, spec.host_end.mac),
                     neighbour(bridge, v4.guest, spec.guest_mac),
                 ],
+                tables: Vec::new(),
             };
             let host = spec.host_end.index.0;
             let group = address::host_end_group(spec.slot);
@@ -341,7 +363,7 @@ mod tests {
 
         fn judge(self) -> Found {
             let host = HostDump::new(&self.blueprint, self.links, &self.routes, &self.neighbours).expect("ours");
-            inspect(&self.spec, Some(&self.inside), &host)
+            inspect(&self.spec, self.blueprint.rules(), Some(&self.inside), &host)
         }
     }
 
@@ -399,7 +421,41 @@ mod tests {
     fn a_host_end_alone_is_wrong_and_nothing_is_nothing() {
         let slot = Slot::whole();
         let host = HostDump::new(&slot.blueprint, slot.links, &[], &[]).expect("ours");
-        assert!(matches!(inspect(&slot.spec, None, &host), Found::Wrong { .. }));
-        assert_eq!(inspect(&slot.spec, None, &HostDump::default()), Found::Parts(Parts::NONE));
+        assert!(matches!(inspect(&slot.spec, None, None, &host), Found::Wrong { .. }));
+        assert_eq!(inspect(&slot.spec, None, None, &HostDump::default()), Found::Parts(Parts::NONE));
+    }
+
+    #[test]
+    fn rules_are_there_with_their_mark_and_the_devices_that_they_may_hang_on() {
+        let with = |there: &[Table], tap: bool| {
+            let mut slot = Slot::whole();
+            slot.blueprint = slot.blueprint.with_rules(vec![table(1)]);
+            slot.inside.tables = there.to_vec();
+            let index = slot.spec.tap.index.0;
+            slot.inside.links.retain(|link| tap || link.index != index);
+            let whole = slot.blueprint.whole();
+            assert!(whole.has(Part::Rules));
+            match slot.judge() {
+                Found::Parts(parts) => parts.has(Part::Rules),
+                Found::Wrong { why } => panic!("{why}"),
+            }
+        };
+        assert!(with(&[table(1)], true));
+        assert!(!with(&[table(1)], false), "chains may have gone with the tap");
+        assert!(!with(&[table(2)], true), "another ruleset's");
+        assert!(!with(&[], true));
+        assert!(!with(&[table(1), table(2)], true));
+    }
+
+    #[test]
+    fn rules_that_nobody_wants_are_wrong() {
+        let mut slot = Slot::whole();
+        slot.inside.tables = vec![table(1)];
+        slot.blueprint = slot.blueprint.with_rules(Vec::new());
+        assert!(matches!(slot.judge(), Found::Wrong { .. }));
+    }
+
+    fn table(mark: u8) -> Table {
+        Table { family: 1, name: b"filter\0".to_vec(), mark: Some(crate::netlink::nft::Mark([mark; 16])) }
     }
 }

@@ -21,6 +21,8 @@ pub enum Part {
     GatewayAddress,
     /// The slot's own address on `up0`.
     SlotAddress,
+    /// Its rules: netslot's tables, with the mark of the configured ones.
+    Rules,
     /// Loopback up.
     LoopbackUp,
     /// Bridge up.
@@ -73,7 +75,7 @@ pub enum Phase {
 
 impl Part {
     /// All parts, in the order of making.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Namespace,
         Self::Bridge,
         Self::VethPair,
@@ -81,6 +83,7 @@ impl Part {
         Self::TapOnBridge,
         Self::GatewayAddress,
         Self::SlotAddress,
+        Self::Rules,
         Self::LoopbackUp,
         Self::BridgeUp,
         Self::TapUp,
@@ -111,7 +114,8 @@ impl Part {
             | Self::Tap
             | Self::TapOnBridge
             | Self::GatewayAddress
-            | Self::SlotAddress => Phase::Make,
+            | Self::SlotAddress
+            | Self::Rules => Phase::Make,
             Self::LoopbackUp
             | Self::BridgeUp
             | Self::TapUp
@@ -143,6 +147,8 @@ impl Part {
             Self::GatewayAddress | Self::BridgeUp => Parts::of(&[Self::Bridge]),
             Self::SlotAddress | Self::UplinkUp | Self::HostEndQuiet | Self::HostEndUp => Parts::of(&[Self::VethPair]),
             Self::TapUp => Parts::of(&[Self::TapOnBridge]),
+            // Chains may hang on devices: made anew with them.
+            Self::Rules => Parts::of(&[Self::VethPair, Self::TapOnBridge]),
             Self::GatewayAddress6 | Self::GuestNeighbour | Self::GuestNeighbour6 => Parts::of(&[Self::BridgeUp]),
             Self::SlotAddress6 | Self::NextHop | Self::NextHop6 => Parts::of(&[Self::UplinkUp]),
             Self::DefaultRoute => Parts::of(&[Self::UplinkUp, Self::SlotAddress]),
@@ -164,6 +170,7 @@ impl Part {
             Self::TapOnBridge => "tap on bridge",
             Self::GatewayAddress => "gateway address",
             Self::SlotAddress => "slot address",
+            Self::Rules => "rules",
             Self::LoopbackUp => "loopback up",
             Self::BridgeUp => "bridge up",
             Self::TapUp => "tap up",

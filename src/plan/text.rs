@@ -10,6 +10,9 @@ impl fmt::Display for Plan {
         if self.adopted > 0 {
             writeln!(f, "adopt   {} as they are", counted(self.adopted as usize))?;
         }
+        if self.root_rules {
+            writeln!(f, "rules   of the host: replace")?;
+        }
         for (slots, why) in runs(self.remove.iter().map(|r| (r.slot, r.why.as_str()))) {
             writeln!(f, "remove  {slots}: {why}")?;
         }

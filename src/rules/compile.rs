@@ -1,0 +1,241 @@
+//! Rules in text → an image: loaded into a scratch namespace by nft or iptables themselves, dumped, put in order, and
+//! replayed into a second one to see that the kernel takes them.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::error::RulesError;
+use super::image::{Image, Purpose, Source};
+use super::normal::{Object, Ruleset, Uncapturable};
+use super::replay::Replay;
+use super::scratch;
+use super::source::{self, Syntax};
+use crate::address::inside;
+use crate::limits::RULES_SOURCES_MAX;
+use crate::netlink::nft::{self, message};
+use crate::netlink::read::Message;
+use crate::netlink::{Protocol, Socket, SocketError};
+use crate::slot::LinkName;
+
+/// What is compiled, and for where.
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// The files; read once more by the programs that compile them.
+    pub sources: &'a [(PathBuf, Source)],
+    /// How all of them are written; `None` = each as it looks.
+    pub syntax: Option<Syntax>,
+    /// Where the rules are for.
+    pub purpose: Purpose,
+    /// Name of the tap in slots.
+    pub tap: LinkName,
+}
+
+/// Compiles the files into one image.
+///
+/// # Errors
+/// [`RulesError`].
+pub fn compile(order: &Order<'_>) -> Result<Image, RulesError> {
+    if order.sources.len() > RULES_SOURCES_MAX {
+        return Err(RulesError::TooManySources(order.sources.len()));
+    }
+    let sources: Vec<Source> = order.sources.iter().map(|(_, source)| source.clone()).collect();
+    let loaded = scratch::within(order.purpose, order.tap, || {
+        load_all(order)?;
+        Ok(dump(&mut Socket::open_to(Protocol::Netfilter)?)?)
+    })?;
+    let owned = sources.iter().find_map(source::owned_table);
+    let rules = owned.map_or_else(|| Ruleset::of_dump(&loaded), Err).and_then(|rules| fits_every_slot(rules, order));
+    let rules = rules.map_err(|error| uncapturable(&sources, &error))?;
+    let image = Image { purpose: order.purpose, sources, features: rules.features(), rules };
+    let again = replayed(order, &image, dump)?;
+    let again = Ruleset::of_dump(&again).map_err(|error| uncapturable(&image.sources, &error))?;
+    if again == image.rules { Ok(image) } else { Err(difference(&image, &again)) }
+}
+
+/// What the work finds in a scratch namespace that has the image's rules.
+fn replayed<R: Send, E: Into<RulesError>>(
+    order: &Order<'_>,
+    image: &Image,
+    work: impl FnOnce(&mut Socket) -> Result<R, E> + Send,
+) -> Result<R, RulesError> {
+    let untakeable = |error| RulesError::Untakeable { file: file_names(image), error };
+    let replay = Replay::new(image).map_err(untakeable)?;
+    scratch::within(order.purpose, order.tap, || {
+        let mut socket = Socket::open_to(Protocol::Netfilter)?;
+        replay.make(&mut socket).map_err(untakeable)?;
+        work(&mut socket).map_err(Into::into)
+    })
+}
+
+fn uncapturable(sources: &[Source], error: &Uncapturable) -> RulesError {
+    RulesError::Uncapturable { place: source::place(sources, &error.words), words: error.to_string() }
+}
+
+/// Has this kernel make the rules of an image in a scratch namespace: what it lacks shows there, not in the first slot.
+///
+/// # Errors
+/// [`RulesError::Untakeable`].
+pub fn try_out(replay: &Replay, image: &Image, file: &Path, tap: LinkName) -> Result<(), RulesError> {
+    scratch::within(image.purpose, tap, || {
+        let mut socket = Socket::open_to(Protocol::Netfilter)?;
+        let refused = |error| RulesError::Untakeable { file: file.display().to_string(), error };
+        replay.make(&mut socket).map_err(refused)
+    })
+}
+
+/// Holds nft's own listing of the sources against that of the image, each in a namespace of its own.
+///
+/// # Errors
+/// [`RulesError::Differs`] with the first line that does.
+pub fn check(order: &Order<'_>, image: &Image) -> Result<(), RulesError> {
+    let was = scratch::within(order.purpose, order.tap, || {
+        load_all(order)?;
+        listing(&["-s"])
+    })?;
+    let is = replayed(order, image, |_| listing(&["-s"]))?;
+    if was == is {
+        return Ok(());
+    }
+    let (mut was, mut is) = (was.lines(), is.lines());
+    loop {
+        let (a, b) = (was.next(), is.next());
+        if a != b {
+            let line = |line: Option<&str>| line.unwrap_or("(the end)").to_owned();
+            return Err(RulesError::Differs { file: file_names(image), was: line(a), is: line(b) });
+        }
+        if a.is_none() {
+            return Ok(()); // they differ in line ends alone
+        }
+    }
+}
+
+/// What `nft list ruleset` says in the calling thread's namespace; with `-s` without counts and what was used.
+///
+/// # Errors
+/// [`RulesError::NoTool`], [`RulesError::Run`], [`RulesError::Refused`].
+pub fn listing(options: &[&str]) -> Result<String, RulesError> {
+    let args: Vec<&OsStr> = options.iter().chain(&["list", "ruleset"]).map(OsStr::new).collect();
+    let output = run(Syntax::Nft, &args, Path::new("the listing"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(RulesError::Refused { tool: Syntax::Nft.tool(), path: "list ruleset".into(), words: words(&output), hint: "" })
+}
+
+/// Everything that nf_tables has in the socket's namespace.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn dump(socket: &mut Socket) -> Result<Vec<Object>, SocketError> {
+    let mut all = Vec::new();
+    for kind in [
+        message::GET_TABLE,
+        message::GET_CHAIN,
+        message::GET_SET,
+        message::GET_OBJECT,
+        message::GET_FLOWTABLE,
+        message::GET_RULE,
+    ] {
+        all.extend(socket.dump(|batch| nft::dump(batch, kind), object)?);
+    }
+    let sets: Vec<Object> = all.iter().filter(|o| o.kind == message::NEW_SET).cloned().collect();
+    for set in sets {
+        let (table, name) = (set.attribute(1), set.attribute(2));
+        all.extend(socket.dump(|batch| nft::dump_elements(batch, set.family, table, name), object)?);
+    }
+    Ok(all)
+}
+
+fn object(message: &Message<'_>) -> Option<Object> {
+    let (kind, family, attributes) = nft::parts(message)?;
+    Some(Object { kind, family, attributes: attributes.to_vec() })
+}
+
+fn load_all(order: &Order<'_>) -> Result<(), RulesError> {
+    order.sources.iter().try_for_each(|(path, source)| {
+        let syntax = order.syntax.unwrap_or_else(|| Syntax::of(&source.text));
+        load(path, syntax, order.purpose)
+    })
+}
+
+fn load(path: &Path, syntax: Syntax, purpose: Purpose) -> Result<(), RulesError> {
+    // Absolute, as a name that begins with '-' would be an option.
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let args: &[&OsStr] = match syntax {
+        Syntax::Nft => &[OsStr::new("-f"), absolute.as_os_str()],
+        Syntax::Iptables | Syntax::Ip6tables => &[absolute.as_os_str()],
+    };
+    let output = run(syntax, args, path)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = words(&output);
+    let device = ["device", "nterface"].iter().any(|word| words.contains(word));
+    let hint = match (device, purpose) {
+        (false, _) => "",
+        (true, Purpose::Slot) => {
+            "\nthe devices in a slot are lo, br0, up0 and the tap; a rule that names another by iifname or oifname is \
+             taken, and matches nothing"
+        }
+        (true, Purpose::Root) => {
+            "\nthe host's rules are compiled where no device is but lo: name devices by iifname and oifname"
+        }
+    };
+    Err(RulesError::Refused { tool: syntax.tool(), path: path.into(), words, hint })
+}
+
+/// Runs a program to its end, in plain English, and found where a boot stage has no PATH.
+fn run(syntax: Syntax, args: &[&OsStr], path: &Path) -> Result<Output, RulesError> {
+    let (tool, package) = (syntax.tool(), syntax.package());
+    let dirs = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(tool).args(args).env("LC_ALL", "C").env("PATH", dirs).stdin(Stdio::null()).output();
+    output.map_err(|error| match error.kind() == io::ErrorKind::NotFound {
+        true => RulesError::NoTool { tool, package, path: path.into() },
+        false => RulesError::Run { tool, error },
+    })
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
+}
+
+/// Refuses rules that hold the index of a tap, or hang on a device that no slot has. (From 6.16 on the kernel takes the
+/// name of a device that may come later.)
+fn fits_every_slot(rules: Ruleset, order: &Order<'_>) -> Result<Ruleset, Uncapturable> {
+    let tap = order.tap.as_str();
+    let index = scratch::TAP_INDEX.0;
+    let in_slots = ["lo", inside::BRIDGE, inside::UP, tap];
+    for (at, object) in rules.objects().iter().enumerate() {
+        if object.attributes.windows(4).any(|bytes| bytes == index.to_ne_bytes() || bytes == index.to_be_bytes()) {
+            let why = format!(
+                "it holds the index of {tap}, which is another in every slot: write iifname or oifname \"{tap}\" in \
+                 place of iif or oif"
+            );
+            return Err(Uncapturable { object: rules.name(at), why, words: vec!["if ".into(), tap.into()] });
+        }
+        let foreign = object.devices().into_iter().find(|name| !in_slots.contains(&name.as_str()));
+        if let Some(name) = foreign.filter(|_| order.purpose == Purpose::Slot) {
+            let why = format!("it hangs on {name}, and the devices in a slot are {}", in_slots.join(", "));
+            return Err(Uncapturable { object: object.to_string(), why, words: vec![name] });
+        }
+    }
+    Ok(rules)
+}
+
+fn difference(image: &Image, again: &Ruleset) -> RulesError {
+    let length = image.rules.objects().len().max(again.objects().len());
+    let differs = |at: &usize| image.rules.objects().get(*at) != again.objects().get(*at);
+    let at = (0..length).find(differs).unwrap_or_default();
+    let told = |rules: &Ruleset| match rules.objects().get(at) {
+        Some(object) => format!("{}, {} bytes", rules.name(at), object.attributes.len()),
+        None => "(the end)".into(),
+    };
+    RulesError::Differs { file: file_names(image), was: told(&image.rules), is: told(again) }
+}
+
+fn file_names(image: &Image) -> String {
+    let names: Vec<&str> = image.sources.iter().map(|source| source.name.as_str()).collect();
+    names.join(", ")
+}
