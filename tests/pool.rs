@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Ended, HOST_IP, NETWORK_IP, World};
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -32,6 +34,45 @@ fn a_slot_reaches_the_host_and_the_network_and_is_reached() {
             assert!(tap.contains(word), "'{word}' is not in: {tap}");
         }
     }
+}
+
+#[test]
+fn who_opens_the_tap_brings_the_bridge_up_and_leaves_it_as_it_was() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    world.json(&["up"]);
+    let slot = world.slot(0);
+    let has_carrier = || {
+        let bridge = world.in_netns(&slot, "ip", &["-brief", "link", "show", "type", "bridge"]);
+        bridge.contains("LOWER_UP") && !bridge.contains("NO-CARRIER")
+    };
+    assert!(!has_carrier(), "nobody holds the tap");
+    let held = netslot::sys::netns::within(&slot, || {
+        let dev_net = fs::File::open("/dev/net").expect("there");
+        netslot::sys::tap::open(dev_net.as_fd(), &"tap0".parse().expect("a name")).expect("nobody holds it")
+    })
+    .expect("entered");
+    let began = Instant::now();
+    while !has_carrier() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the bridge has no carrier though the tap is open");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(held);
+    assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   1 slot as they are\nnothing to do\n");
+}
+
+#[test]
+fn a_run_directory_under_a_covered_mount_is_taken_for_what_it_is() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    world.json(&["up"]);
+    // A newer /run over the old one: what was mounted below the old one is still in the mount table.
+    mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a newer /run");
+    world.ip("link del slot0");
+    let made = Ended::of(
+        Command::new(common::binary()).args(["--quiet", "--json", "up", "--slots", "1"]).output().expect("started"),
+    );
+    assert_eq!(made.code, 0, "{made:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -279,10 +280,15 @@ fn clone_mount(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(tree) })
 }
 
-/// Whether something is mounted exactly there, by the kernel's own list.
+/// Whether the directory that the path leads to is the root of a mount. Asked of the kernel, as the mount table also
+/// lists what a later mount covers.
 fn is_mount_point(path: &Path) -> Result<bool, Errno> {
-    let path = fs::canonicalize(path).map_err(|e| errno_of(&e))?;
-    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").map_err(|e| errno_of(&e))?;
-    // The fifth field; white space and backslashes in it are escaped, and none of ours has any.
-    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|mounted| Path::new(mounted) == path))
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: statx is plain numbers, for which all zeroes is a value.
+    let mut status: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: a zero-terminated string and a structure to fill that live through the call.
+    let result = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, 0, &raw mut status) };
+    Errno::result(result)?;
+    let mount_root = u64::try_from(libc::STATX_ATTR_MOUNT_ROOT).map_err(|_| Errno::EINVAL)?;
+    Ok(status.stx_attributes & mount_root != 0)
 }

@@ -46,6 +46,7 @@ enum {
 static const uint8_t gateway_mac[6] = {0x06, 0x00, 0xac, 0x10, 0x00, 0x01};
 static const uint8_t guest_mac[6] = {0x06, 0x00, 0xac, 0x10, 0x00, 0x02};
 static const uint8_t tap_mac[6] = {0x02, 0x4e, 0x53, 0xff, 0xff, 0xff};
+static const unsigned char dormant = 5; /* IF_OPER_DORMANT: nobody holds the tap */
 static const uint32_t gateway_ip = 0xac100001, guest_ip = 0xac100002; /* 172.16.0.1, .2 */
 static const uint32_t slot_net = 0x64400000;			      /* 100.64.0.0 */
 
@@ -339,6 +340,7 @@ static void make(struct batch *b, int slot)
 	attribute(b, IFLA_ADDRESS, tap_mac, 6);
 	attribute32(b, IFLA_MTU, (uint32_t)mtu);
 	attribute32(b, IFLA_MASTER, BRIDGE);
+	attribute(b, IFLA_OPERSTATE, &dormant, 1);
 	end(b);
 	address(b, BRIDGE, gateway_ip, 30);
 	address(b, UP0, slot_ip(slot), 32);

@@ -7,9 +7,7 @@ slots=60 # two device groups
 mtu=1430
 sampled=(0 1 49 50 59)
 
-# All that a pass makes. Left out: the world's own uplink; what the kernel counts, times or draws by itself; and br0's
-# ff00::/8, which a bridge gets if linkwatch has not yet noticed, when the tap is raised, that nobody holds it: then the
-# bridge has a carrier for a moment (br_add_if and br_port_carrier_check, net/bridge/br_if.c).
+# All that a pass makes. Left out: the world's own uplink; what the kernel counts, times or draws by itself.
 dump() {
     ip -json -details link show | jq --sort-keys 'map(select(.ifname != "uplink0")
         | del(.link_netnsid, .link_index)
@@ -18,7 +16,7 @@ dump() {
     {
         ip route show table all
         ip -6 route show table all
-    } | grep -v -e uplink0 -e 'ff00::/8 dev br0'
+    } | grep -v uplink0
     ip neighbour show nud permanent | sort
     sysctl --all --pattern '^net\.ipv[46]\.(ip_forward|conf\.)' | grep -v uplink0
 }

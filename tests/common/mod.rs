@@ -201,7 +201,7 @@ impl Ended {
 }
 
 /// The static binary where the caller names one, else cargo's own build of it.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("NETSLOT").map_or_else(|| env!("CARGO_BIN_EXE_netslot").into(), PathBuf::from)
 }
 
