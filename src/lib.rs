@@ -28,6 +28,10 @@ pub mod execute;
 
 pub mod check;
 
+pub mod scrub;
+
+pub mod serve;
+
 pub mod logger;
 
 pub mod cli;

@@ -111,6 +111,43 @@ pub const WAITERS_MAX: u32 = 4_096;
 /// taken all others.
 pub const CONNECTIONS_KEPT_FOR_ROOT: u32 = 8;
 
+/// Datagrams read from one connection before the others get their turn: a client that floods the daemon delays each
+/// other request by about 8 × 10 µs.
+pub const READS_PER_TURN: usize = 8;
+
+/// Connections accepted before requests get their turn: as many calls as a few requests are.
+pub const ACCEPTS_PER_TURN: usize = 8;
+
+/// State changes that are kept for watchers who have not read them yet: two for each of 4,000 slots, so that a watcher
+/// misses nothing when a whole such pool is leased or given back at once.
+pub const EVENTS_KEPT: usize = 8_192;
+
+/// Events sent to one watcher before requests get their turn.
+pub const EVENTS_PER_TURN: usize = 64;
+
+/// How long a lease lasts before its slot is shown by name to others than its client, milliseconds: a person does not see
+/// the difference, and a lease that is over by then has cost no names.
+pub const NAME_DELAY_MS: u64 = 1;
+
+/// Names of leased slots shown or taken away before requests get their turn: each is a call of 4 µs, a third of a
+/// request, and nobody waits for it.
+pub const NAMES_PER_TURN: usize = 1;
+
+/// How long a scrub waits for a tap that somebody holds, milliseconds. A VMM that was told to end gets the 10 s that
+/// orchestrators give, twice; then the slot is made anew, which takes the tap away from whoever holds it.
+pub const SCRUB_PATIENCE_MS: u64 = 20_000;
+
+/// First and longest pause between two looks at a held tap, milliseconds: a VMM that is ending lets go within a few, and
+/// each look takes the kernel's network lock.
+pub const SCRUB_PAUSE_MS: (u64, u64) = (2, 500);
+
+/// First and longest pause before a slot is made again that could not be, milliseconds.
+pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
+
+/// Fds that the daemon needs besides one for each slot, two for each connection (socket and process) and one for each
+/// lease that ends with a process: epoll, signals, netlink, logs, the workers' own.
+pub const FDS_SPARE: u64 = 64;
+
 const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);

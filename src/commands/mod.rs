@@ -14,6 +14,7 @@ mod pool;
 mod progress;
 mod release;
 mod rules;
+mod serve;
 mod show;
 mod signals;
 mod status;
@@ -169,7 +170,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
     let context = Context::new(&cli.global);
     match &cli.command {
         Command::Up(args) => up::run(args, &context, out),
-        Command::Serve(_) => not_built("serve"),
+        Command::Serve(args) => serve::run(args, &context),
         Command::Lease(args) => lease::run(args, &context, out),
         Command::Bind(args) => bind::run(args, &context, out),
         Command::Unbind(args) => unbind::run(args, &context, out),
@@ -184,11 +185,6 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Rules(args) => rules::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }
-}
-
-/// The seam of a command that has not landed: replaced by `name::run(args, &context, out)`, and gone with the last.
-fn not_built(name: &str) -> Result<Exit, Failure> {
-    Err(Failure::because(Exit::Failed, format!("'{name}' is not built into this binary yet")))
 }
 
 #[cfg(test)]

@@ -116,19 +116,20 @@ impl<S: Store> Ledger<S> {
         fx.grant_since(first)
     }
 
-    /// Says that the reply with these leases is about to be handed to the kernel, in one message for all of them.
+    /// Says that the reply with these leases is being handed to the kernel, in one message for all of them.
     ///
-    /// Called *before* `sendmsg`: a process killed inside that call has its message queued all the same, since a
-    /// non-blocking send on a Unix socket waits for nothing. Marked after it, a kill in between would give back what a
-    /// client holds.
+    /// Called right *before* `sendmsg`, with nothing in between: a process killed inside that call has its message queued
+    /// all the same, since a non-blocking send on a Unix socket waits for nothing. Marked after it, a kill in between
+    /// would give back what a client holds. What is left is a kill within the few instructions between the last mark and
+    /// the system call: such a lease stays, nobody knows of it, and `list` shows it with its owner.
     pub fn reply_leaves(&mut self, leases: &[Lease]) {
+        self.verify();
         for lease in leases {
             let Ok(slot) = self.leased(lease.slot, lease.generation) else { continue };
             let record = &mut self.slots[slot.index()].record;
             record.flags &= !ledger_flag::UNSENT;
             self.store.store_ledger(slot, record);
         }
-        self.verify();
     }
 
     /// Gives back leases whose reply did not reach the client; those that are over are left alone.

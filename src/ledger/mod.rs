@@ -126,6 +126,18 @@ impl<S: Store> Ledger<S> {
         self.waiters.len()
     }
 
+    /// The requests that wait, each by who asked and its ticket.
+    pub fn waiting_requests(&self) -> impl Iterator<Item = (HolderId, u64)> {
+        let request = |index| self.waiters.get(index).request;
+        self.waiters.iter().map(move |index| (request(index).holder, request(index).ticket))
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub const fn connections(&self) -> u32 {
+        self.holders.connected()
+    }
+
     /// Leases the user holds.
     #[must_use]
     pub fn leases_of(&self, uid: u32) -> u32 {

@@ -64,6 +64,42 @@ pub trait Cells {
     }
 }
 
+impl<C: Cells> Cells for &C {
+    fn slots(&self) -> u32 {
+        (**self).slots()
+    }
+
+    fn ledger(&self, slot: SlotId) -> &[AtomicU64; WORDS] {
+        (**self).ledger(slot)
+    }
+
+    fn binding(&self, slot: SlotId) -> &[AtomicU64; WORDS] {
+        (**self).binding(slot)
+    }
+
+    fn put(&self, cell: &AtomicU64, word: u64, order: Ordering) {
+        (**self).put(cell, word, order);
+    }
+}
+
+impl<C: Cells> Cells for std::sync::Arc<C> {
+    fn slots(&self) -> u32 {
+        (**self).slots()
+    }
+
+    fn ledger(&self, slot: SlotId) -> &[AtomicU64; WORDS] {
+        (**self).ledger(slot)
+    }
+
+    fn binding(&self, slot: SlotId) -> &[AtomicU64; WORDS] {
+        (**self).binding(slot)
+    }
+
+    fn put(&self, cell: &AtomicU64, word: u64, order: Ordering) {
+        (**self).put(cell, word, order);
+    }
+}
+
 /// The [`Store`] over plain memory, mapped from a file or not.
 #[derive(Debug)]
 pub struct Records<C>(pub C);
@@ -71,13 +107,27 @@ pub struct Records<C>(pub C);
 /// Index of the word that decides: `commit` of a lease, `generation` of a binding. Both records begin with it.
 const DECIDING: usize = 0;
 
+/// A record that others may be writing meanwhile: read until two looks in a row agree.
 fn load(cells: &[AtomicU64; WORDS]) -> Words {
+    let mut before = look(cells);
+    loop {
+        let after = look(cells);
+        if after == before {
+            return after;
+        }
+        before = after;
+    }
+}
+
+fn look(cells: &[AtomicU64; WORDS]) -> Words {
     let mut words = [0; WORDS];
     // Acquire: the body read below is at least as new as the word that calls it valid.
     words[DECIDING] = cells[DECIDING].load(Ordering::Acquire);
     for (word, cell) in words.iter_mut().zip(cells).skip(DECIDING + 1) {
         *word = cell.load(Ordering::Relaxed);
     }
+    // And the next look comes after this one.
+    fence(Ordering::Acquire);
     words
 }
 

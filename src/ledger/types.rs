@@ -57,6 +57,12 @@ pub struct Owner {
 pub struct HolderId(pub(super) u32);
 
 impl HolderId {
+    /// The holder of that number, if there is one.
+    #[must_use]
+    pub const fn at(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Number below [`super::Ledger::holders_max`], used again once [`Effect::HolderGone`] has named it.
     #[must_use]
     pub const fn index(self) -> usize {

@@ -5,6 +5,7 @@
 //! (netlink-packet-route) reads all of it back in the tests.
 
 pub mod batch;
+pub mod listener;
 pub mod nft;
 pub mod observed;
 pub mod read;
@@ -13,4 +14,5 @@ pub mod socket;
 pub mod tc;
 
 pub use batch::Batch;
+pub use listener::Listener;
 pub use socket::{Protocol, Refusal, Socket, SocketError};

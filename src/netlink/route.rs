@@ -18,6 +18,7 @@ const IFLA_INFO_DATA: u16 = libc::IFLA_INFO_DATA;
 // linux/if_link.h and linux/veth.h; nix's libc has none of these.
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const IFLA_BR_FDB_FLUSH: u16 = 21;
 const VETH_INFO_PEER: u16 = 1;
 /// Leave the statistics out of a dump: they are two thirds of it.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -117,6 +118,24 @@ pub fn delete_link(batch: &mut Batch, index: IfIndex) {
 pub fn delete_group(batch: &mut Batch, group: u32) {
     batch.message(libc::RTM_DELLINK, 0, &link_header(0, 0, 0), |a| {
         a.u32(libc::IFLA_GROUP, group);
+    });
+}
+
+/// Gives a device its address back.
+pub fn set_mac(batch: &mut Batch, index: IfIndex, mac: Mac) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.bytes(libc::IFLA_ADDRESS, &mac.0);
+    });
+}
+
+/// Makes a bridge forget the addresses that it has learned.
+pub fn flush_fdb(batch: &mut Batch, bridge: IfIndex) {
+    batch.message(RTM_NEWLINK, 0, &link_header(bridge.0, 0, 0), |a| {
+        a.nest(libc::IFLA_LINKINFO, |info| {
+            info.bytes(IFLA_INFO_KIND, b"bridge").nest(IFLA_INFO_DATA, |data| {
+                data.bytes(IFLA_BR_FDB_FLUSH, &[]);
+            });
+        });
     });
 }
 

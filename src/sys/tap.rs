@@ -24,6 +24,9 @@ mod ioctl {
 /// open of such a tap fails.
 const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
+/// linux/if_tun.h: do not put the tap's packet filter on this opener's socket.
+const IFF_NOFILTER: libc::c_int = 0x1000;
+
 /// A call on a tap that failed.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{call} on the tap: {errno}")]
@@ -60,7 +63,7 @@ pub fn make(dev_net: BorrowedFd<'_>, spec: &Spec) -> Result<(), TapError> {
     let fd = tun.as_raw_fd();
     // SAFETY: the kernel reads one unsigned int through the pointer, which lives through the call.
     unsafe { ioctl::set_index(fd, &spec.index.0) }.map_err(failed("TUNSETIFINDEX"))?;
-    attach(tun.as_fd(), &spec.name)?;
+    attach(tun.as_fd(), &spec.name, FLAGS)?;
     if let Some(owner) = spec.owner {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_owner(fd, owner.cast_signed()) }.map_err(failed("TUNSETOWNER"))?;
@@ -80,7 +83,19 @@ pub fn make(dev_net: BorrowedFd<'_>, spec: &Spec) -> Result<(), TapError> {
 /// [`TapError`]; EBUSY while somebody else holds it.
 pub fn open(dev_net: BorrowedFd<'_>, name: &LinkName) -> Result<OwnedFd, TapError> {
     let tun = open_tun(dev_net)?;
-    attach(tun.as_fd(), name)?;
+    attach(tun.as_fd(), name, FLAGS)?;
+    Ok(tun)
+}
+
+/// Opens an existing tap without the packet filter that a former holder may have left on it: the kernel keeps that as
+/// a pointer into the former holder's memory (`tun->fprog`), reads it again for the next opener, and where that happens
+/// to succeed leaves the queue unattached (tun_attach, drivers/net/tun.c).
+///
+/// # Errors
+/// As [`open`].
+pub fn open_unfiltered(dev_net: BorrowedFd<'_>, name: &LinkName) -> Result<OwnedFd, TapError> {
+    let tun = open_tun(dev_net)?;
+    attach(tun.as_fd(), name, FLAGS | IFF_NOFILTER)?;
     Ok(tun)
 }
 
@@ -90,13 +105,13 @@ fn open_tun(dev_net: BorrowedFd<'_>) -> Result<OwnedFd, TapError> {
         .map_err(failed("open of /dev/net/tun"))
 }
 
-fn attach(tun: BorrowedFd<'_>, name: &LinkName) -> Result<(), TapError> {
+fn attach(tun: BorrowedFd<'_>, name: &LinkName, flags: libc::c_int) -> Result<(), TapError> {
     // SAFETY: ifreq is plain data (a name and a union of numbers), for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = i16::try_from(FLAGS).expect("three low flags");
+    request.ifr_ifru.ifru_flags = i16::try_from(flags).expect("below the sign bit");
     // SAFETY: the kernel reads and writes one ifreq through the pointer, which lives through the call.
     unsafe { ioctl::set_iff(tun.as_raw_fd(), &raw mut request) }.map_err(failed("TUNSETIFF"))?;
     Ok(())

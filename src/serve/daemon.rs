@@ -1,0 +1,383 @@
+//! The loop: one thread, one mio poll, everything that concerns leases in it and nothing that waits. What each kind of
+//! event leads to stands in the files beside this one: `accept`, `requests`, `effects`, `results`.
+//!
+//! The lease path allocates nothing and makes no call but the socket's: all tables, buffers and queues are made at start,
+//! for the largest numbers that the configuration allows.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use netslot_abi::SlotState;
+use netslot_protocol::limits::FRAME_BYTES_MAX;
+use netslot_protocol::reply;
+use nix::errno::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::builder::Order;
+use super::conversation::Conversation;
+use super::error::ServeError;
+use super::events::Ring;
+use super::publish::Publisher;
+use super::socket::Listener;
+use super::worker::{Done, Shop};
+use crate::config::Config;
+use crate::ledger::{Effects, HolderId, Lease, Ledger, Records};
+use crate::limits::NAMES_PER_TURN;
+use crate::netlink;
+use crate::slot::SlotId;
+use crate::sys::records::RecordsFile;
+use crate::sys::{clock, seqpacket};
+
+/// Tokens of the single sources; connections have their holder's number, processes that and [`PROCESSES`].
+pub(super) mod token {
+    use mio::Token;
+
+    pub const LISTENER: Token = Token(usize::MAX);
+    pub const SIGNALS: Token = Token(usize::MAX - 1);
+    pub const INBOX: Token = Token(usize::MAX - 2);
+    pub const LINKS: Token = Token(usize::MAX - 3);
+    /// Past every holder's number.
+    pub const PROCESSES: usize = 1 << 32;
+}
+
+/// Events taken from the kernel at once: what is left comes with the next poll.
+const EVENTS_AT_ONCE: usize = 1_024;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub socket: OwnedFd,
+    /// Which of the connections that have had its holder's number.
+    pub serial: u64,
+    pub uid: u32,
+    pub talk: Conversation,
+    /// Stands in the queue of those that may have something to say.
+    pub queued: bool,
+}
+
+/// A holder as the loop knows it: its connection while there is one, its process while something depends on it.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub connection: Option<Connection>,
+    pub process: Option<OwnedFd>,
+    /// The poll looks after the process.
+    pub watched: bool,
+}
+
+/// Something to do at a later time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Later {
+    /// Make a quarantined slot again.
+    Rebuild,
+    /// Take a slot that is beyond the configured number, and gone, out of the pool.
+    Retire,
+    /// Tell the ledger that a slot could not be made, so that it may ask again.
+    BuildFailed,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub leases: u64,
+    pub releases: u64,
+    pub empty: u64,
+}
+
+/// What the daemon was put together from; see [`super::serve`].
+pub(super) struct Parts {
+    pub config: Arc<Config>,
+    pub mtu: u32,
+    pub poll: Poll,
+    pub signals: Signals,
+    pub listener: Listener,
+    pub links: netlink::Listener,
+    pub ledger: Ledger<Records<Arc<RecordsFile>>>,
+    pub netns: Box<[Option<OwnedFd>]>,
+    pub publisher: Publisher,
+    pub shop: Arc<Shop>,
+    pub builder: Sender<Order>,
+    pub started_ns: u64,
+}
+
+/// The running daemon.
+pub(super) struct Daemon {
+    pub config: Arc<Config>,
+    pub pool: reply::Pool,
+    pub poll: Poll,
+    signals: Signals,
+    pub listener: Listener,
+    pub links: netlink::Listener,
+    pub ledger: Ledger<Records<Arc<RecordsFile>>>,
+    /// Effects of the command under way.
+    pub fx: Effects,
+    pub netns: Box<[Option<OwnedFd>]>,
+    pub peers: Box<[Peer]>,
+    pub publisher: Publisher,
+    pub shop: Arc<Shop>,
+    pub builder: Sender<Order>,
+    pub ring: Ring,
+    pub watchers: Vec<HolderId>,
+    /// Connections that may have something to say.
+    pub ready: VecDeque<HolderId>,
+    /// The listener may have a connection.
+    pub accepting: bool,
+    /// Held so that at the limit of open files one more connection can be taken and told so.
+    pub spare_fd: Option<OwnedFd>,
+    /// Leases whose reply did not reach the client, to be given back.
+    pub undo: Vec<Lease>,
+    /// Connections to be closed.
+    pub closings: Vec<HolderId>,
+    /// Holders whose process turned out to be gone.
+    pub orphans: Vec<HolderId>,
+    /// The grant that is being answered.
+    pub grant: Vec<Lease>,
+    pub lease_reply: reply::Lease,
+    /// The frame that is being sent.
+    pub frame: Box<[u8; FRAME_BYTES_MAX]>,
+    pub done: Vec<Done>,
+    pub later: BTreeMap<(u64, SlotId), Later>,
+    /// How often in a row each slot was to be made again.
+    pub attempts: Box<[u32]>,
+    /// Why slots are quarantined, in words.
+    pub details: HashMap<SlotId, String>,
+    pub serial: u64,
+    pub totals: Totals,
+    pub started_ns: u64,
+    /// The time of this turn, nanoseconds of `CLOCK_BOOTTIME`.
+    pub now_ns: u64,
+    watchdog: Option<Watchdog>,
+    stopping: bool,
+}
+
+/// The service manager's watchdog.
+#[derive(Clone, Copy)]
+struct Watchdog {
+    every_ns: u64,
+    due_ns: u64,
+}
+
+impl Daemon {
+    pub fn new(parts: Parts, fx: Effects, early: Vec<Done>) -> Self {
+        let holders = parts.ledger.holders_max() as usize;
+        let slots = parts.ledger.slots() as usize;
+        let pool = super::answer::pool(&parts.config, parts.mtu);
+        let watchdog = sd_notify::watchdog_enabled().map(|period| {
+            // Twice as often as it must be.
+            let every_ns = u64::try_from(period.as_nanos() / 2).unwrap_or(u64::MAX);
+            Watchdog { every_ns, due_ns: parts.started_ns }
+        });
+        Self {
+            lease_reply: super::answer::empty_lease(&pool),
+            pool,
+            config: parts.config,
+            poll: parts.poll,
+            signals: parts.signals,
+            listener: parts.listener,
+            links: parts.links,
+            ledger: parts.ledger,
+            fx,
+            netns: parts.netns,
+            peers: (0..holders).map(|_| Peer::default()).collect(),
+            publisher: parts.publisher,
+            shop: parts.shop,
+            builder: parts.builder,
+            ring: Ring::new(crate::limits::EVENTS_KEPT),
+            watchers: Vec::with_capacity(holders),
+            ready: VecDeque::with_capacity(holders),
+            accepting: true,
+            spare_fd: super::accept::spare_fd(),
+            undo: Vec::with_capacity(slots),
+            closings: Vec::with_capacity(holders),
+            orphans: Vec::new(),
+            grant: Vec::with_capacity(crate::limits::LEASE_SLOTS_MAX as usize),
+            frame: Box::new([0; FRAME_BYTES_MAX]),
+            done: early,
+            later: BTreeMap::new(),
+            attempts: vec![0; slots].into_boxed_slice(),
+            details: HashMap::new(),
+            serial: 0,
+            totals: Totals::default(),
+            started_ns: parts.started_ns,
+            now_ns: parts.started_ns,
+            watchdog,
+            stopping: false,
+        }
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// Where the poll itself fails.
+    pub fn run(&mut self) -> Result<(), ServeError> {
+        // What recovery asks for, and the names of the leases that go on.
+        self.settle();
+        for (slot, (record, _)) in SlotId::first(self.ledger.slots()).zip(self.ledger.records()) {
+            self.publisher.want(slot, record.state() == Some(SlotState::Leased), self.now_ns);
+        }
+        self.take_done();
+        let mut events = Events::with_capacity(EVENTS_AT_ONCE);
+        while !self.stopping {
+            match self.poll.poll(&mut events, self.pause()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled.map_err(ServeError::call("epoll_wait"))?,
+            }
+            self.now_ns = clock::boottime_ns();
+            for event in &events {
+                self.note(event.token(), event.is_writable());
+            }
+            self.turn();
+        }
+        Ok(())
+    }
+
+    /// Sorts an event to where it is worked on.
+    fn note(&mut self, token: Token, writable: bool) {
+        match token {
+            token::LISTENER => self.accepting = true,
+            token::SIGNALS => self.take_signals(),
+            token::INBOX => self.take_results(),
+            token::LINKS => self.hear_links(),
+            Token(number) if number >= token::PROCESSES => self.look_at_process(number - token::PROCESSES),
+            Token(number) => {
+                if writable {
+                    self.resume_watcher(number);
+                }
+                self.enqueue(number);
+            }
+        }
+    }
+
+    /// One turn of work: requests first, then everything else, each within its bound.
+    fn turn(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(holder) = self.ready.pop_front() else { break };
+            self.converse(holder);
+        }
+        if self.accepting {
+            self.accept();
+        }
+        if self.ledger.next_deadline_ns().is_some_and(|due| due <= self.now_ns) {
+            self.ledger.tick(self.now_ns, &mut self.fx);
+            self.settle();
+        }
+        self.do_what_is_due();
+        self.send_events();
+        let netns = |slot: SlotId| self.netns[slot.index()].as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
+        self.publisher.catch_up(self.now_ns, NAMES_PER_TURN, netns);
+        self.pet_watchdog();
+    }
+
+    /// How long the poll may wait; `None` = until something happens.
+    fn pause(&self) -> Option<Duration> {
+        if self.accepting || !self.ready.is_empty() || self.has_events_to_send() {
+            return Some(Duration::ZERO);
+        }
+        let due = [
+            self.ledger.next_deadline_ns(),
+            self.publisher.due_ns(),
+            self.later.keys().next().map(|(due_ns, _)| *due_ns),
+            self.watchdog.map(|watchdog| watchdog.due_ns),
+        ];
+        let soonest = due.into_iter().flatten().min()?;
+        Some(Duration::from_nanos(soonest.saturating_sub(clock::boottime_ns())))
+    }
+
+    /// Puts a connection among those that may have something to say.
+    pub fn enqueue(&mut self, number: usize) {
+        let Some(connection) = self.peers.get_mut(number).and_then(|peer| peer.connection.as_mut()) else { return };
+        if !connection.queued {
+            connection.queued = true;
+            let number = u32::try_from(number).expect("holders are numbered by u32");
+            self.ready.push_back(HolderId::at(number));
+        }
+    }
+
+    pub fn connection(&self, holder: HolderId) -> Option<&Connection> {
+        self.peers[holder.index()].connection.as_ref()
+    }
+
+    pub fn connection_mut(&mut self, holder: HolderId) -> Option<&mut Connection> {
+        self.peers[holder.index()].connection.as_mut()
+    }
+
+    /// Sends the first `len` bytes of the frame with those fds.
+    ///
+    /// # Errors
+    /// Those of [`seqpacket::send`]; EPIPE where the connection is to be closed anyway.
+    pub fn post<'a>(
+        &'a self,
+        holder: HolderId,
+        len: usize,
+        fds: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
+    ) -> Result<(), Errno> {
+        match self.connection(holder) {
+            Some(connection) if !connection.talk.closing => {
+                seqpacket::send(&connection.socket, &self.frame[..len], fds, || ())
+            }
+            _ => Err(Errno::EPIPE),
+        }
+    }
+
+    /// Marks a connection for its end; nothing more is sent to it.
+    pub fn close(&mut self, holder: HolderId) {
+        if let Some(connection) = self.connection_mut(holder)
+            && !connection.talk.closing
+        {
+            connection.talk.closing = true;
+            self.closings.push(holder);
+        }
+    }
+
+    /// Registers an fd with the poll.
+    pub fn watch_fd(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&fd), token, interest)
+    }
+
+    /// Asks the poll to tell also when a connection takes more, or no longer.
+    pub fn watch_writable(&self, holder: HolderId, writable: bool) {
+        let Some(connection) = self.connection(holder) else { return };
+        let interest = if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let fd = connection.socket.as_raw_fd();
+        if let Err(error) = self.poll.registry().reregister(&mut SourceFd(&fd), Token(holder.index()), interest) {
+            log::warn!("epoll_ctl on a watching connection: {error}");
+        }
+    }
+
+    fn take_signals(&mut self) {
+        for signal in self.signals.pending() {
+            match signal {
+                SIGTERM | SIGINT => {
+                    log::info!("stopping; leases stay as they are");
+                    self.stopping = true;
+                }
+                SIGHUP => log::info!("SIGHUP: the configuration is read at start; restart the daemon to change it"),
+                _ => {}
+            }
+        }
+    }
+
+    fn pet_watchdog(&mut self) {
+        let Some(watchdog) = &mut self.watchdog else { return };
+        if watchdog.due_ns <= self.now_ns {
+            watchdog.due_ns = self.now_ns + watchdog.every_ns;
+            super::notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// Takes leave: those who wait are told, names and socket are taken away. Leases stay.
+    pub fn farewell(mut self) {
+        let waiting: Vec<_> = self.ledger.waiting_requests().collect();
+        for (holder, ticket) in waiting {
+            self.refuse_shutting_down(holder, ticket);
+        }
+        self.publisher.close();
+        self.listener.close();
+    }
+}

@@ -1,0 +1,142 @@
+//! What there is of the pool when the daemon starts: each slot's namespace, and whether its host end is in root. A look
+//! at every slot's inside would take a second for thousands; `netslot up` does that, and each scrub.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::libc::rlim_t;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::error::ServeError;
+use crate::address;
+use crate::config::Config;
+use crate::ledger::Observed;
+use crate::limits::FDS_SPARE;
+use crate::netlink::observed::Link;
+use crate::netlink::{Socket, route};
+use crate::slot::SlotId;
+use crate::sys::vault::Vault;
+
+/// The pool as it was seen.
+#[derive(Debug)]
+pub struct Seen {
+    /// Each slot's namespace, where the slot is whole.
+    pub netns: Box<[Option<OwnedFd>]>,
+    /// The MTU of the host ends, and so of all devices of the slots.
+    pub mtu: Option<u32>,
+}
+
+impl Seen {
+    /// Looks at the slots below `slots`.
+    ///
+    /// # Errors
+    /// [`ServeError::NoPool`] and [`ServeError::Elsewhere`], or what a call failed with.
+    pub fn look(config: &Config, slots: u32) -> Result<Self, ServeError> {
+        let vault = Vault::open(&config.run_dir)?.ok_or_else(|| ServeError::NoPool(config.run_dir.clone()))?;
+        let links = Socket::open()?.dump(route::dump_links, Link::read)?;
+        let ends = host_ends(&links, config.ifindex_base);
+        let mut seen = Self { netns: (0..slots).map(|_| None).collect(), mtu: None };
+        let kept = vault.slots()?;
+        for slot in kept.iter().filter(|slot| slot.number() < slots) {
+            if let Some(mtu) = ends.get(slot) {
+                seen.netns[slot.index()] = vault.netns(*slot)?;
+                seen.mtu.get_or_insert(*mtu);
+            }
+        }
+        // Started in a container, or under another configuration: to take that for the truth would end every lease.
+        if !kept.is_empty() && seen.netns.iter().all(Option::is_none) {
+            return Err(ServeError::Elsewhere(kept.len()));
+        }
+        Ok(seen)
+    }
+
+    /// What the ledger is to take the slot for.
+    #[must_use]
+    pub fn observed(&self, slot: SlotId) -> Observed {
+        if self.netns[slot.index()].is_some() { Observed::Whole } else { Observed::Absent }
+    }
+}
+
+/// The host ends that are up, which is the last thing that making a slot does with its devices; with their MTUs.
+fn host_ends(links: &[Link], ifindex_base: u32) -> HashMap<SlotId, u32> {
+    let end = |link: &Link| {
+        let slot = address::slot_of_host_end(&link.name)?;
+        let ours = link.kind == "veth"
+            && link.up
+            && address::is_host_end_group(link.group)
+            && link.index == address::slot_ifindex(ifindex_base, slot).0;
+        ours.then_some((slot, link.mtu))
+    };
+    links.iter().filter_map(end).collect()
+}
+
+/// A slot's namespace, once it has been made.
+///
+/// # Errors
+/// What a call failed with; [`ServeError::NoPool`] where the vault has none.
+pub fn netns(run_dir: &Path, slot: SlotId) -> Result<OwnedFd, ServeError> {
+    let gone = || ServeError::NoPool(run_dir.into());
+    Vault::open(run_dir)?.ok_or_else(gone)?.netns(slot)?.ok_or_else(gone)
+}
+
+/// Lets this process open as many files as it may, and says where that is too few.
+///
+/// # Errors
+/// [`ServeError::TooFewFds`] where not even the slots have one each.
+pub fn raise_fd_limit(config: &Config, slots: u32) -> Result<(), ServeError> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(ServeError::errno("getrlimit(RLIMIT_NOFILE)"))?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(ServeError::errno("setrlimit(RLIMIT_NOFILE)"))?;
+    }
+    check_fd_limit(config, slots, hard)
+}
+
+fn check_fd_limit(config: &Config, slots: u32, limit: rlim_t) -> Result<(), ServeError> {
+    let needed = u64::from(slots) + FDS_SPARE;
+    if limit < needed {
+        return Err(ServeError::TooFewFds { needed, slots, limit });
+    }
+    let wished = 2 * u64::from(slots) + 2 * u64::from(config.quotas.connections) + FDS_SPARE;
+    if limit < wished {
+        log::warn!(
+            "this process may open {limit} files; {wished} would serve {slots} leases that end with as many processes, \
+             and {} connections (LimitNOFILE= in the unit, or ulimit -Hn)",
+            config.quotas.connections
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, index: u32) -> Link {
+        let group = address::host_end_group(SlotId::new(0).expect("in range"));
+        Link { name: name.into(), index, kind: "veth".into(), up: true, group, mtu: 1_430, ..Link::default() }
+    }
+
+    #[test]
+    fn a_host_end_is_ours_by_name_index_group_and_state() {
+        let base = 100_000;
+        let links = [
+            link("slot3", base + 3),
+            link("slot4", base + 5),
+            Link { up: false, ..link("slot6", base + 6) },
+            Link { group: 0, ..link("slot7", base + 7) },
+            Link { kind: "dummy".into(), ..link("slot8", base + 8) },
+            link("eth0", 2),
+        ];
+        let found = host_ends(&links, base);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(SlotId::new(3).expect("in range"), 1_430)]);
+    }
+
+    #[test]
+    fn too_few_fds_are_told_with_what_is_needed() {
+        let config = Config::default();
+        assert!(check_fd_limit(&config, 1_000, 1_100).is_ok());
+        let error = check_fd_limit(&config, 1_000, 1_024).expect_err("too few").to_string();
+        assert!(error.starts_with("1064 file descriptors are needed for 1000 slots"), "{error}");
+    }
+}

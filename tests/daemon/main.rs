@@ -1,0 +1,14 @@
+//! The daemon against the real kernel, through the real protocol: leases and their ends, restarts, limits, and clients
+//! and admins who do what they should not.
+#![allow(unsafe_code, reason = "a hostile holder of a tap does its work by ioctls that no library wraps")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod hostile;
+mod kills;
+mod leases;
+mod pool;
+mod restart;
+mod served;
+mod service;

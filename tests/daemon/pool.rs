@@ -1,0 +1,61 @@
+//! A pool that changes under the daemon: devices deleted by hand are found, the slot is made anew, nothing else is lost.
+
+use netslot_protocol::client::LeaseOptions;
+use netslot_protocol::{ErrorCode, Policy, State};
+
+use crate::common::World;
+use crate::served::{PATIENCE, Served, code, lease};
+
+#[test]
+fn a_slot_deleted_by_hand_is_found_and_made_anew_and_its_lease_is_over() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 4");
+    let mut client = served.client();
+    let (lost, kept) = (lease(&mut client, Policy::Explicit), lease(&mut client, Policy::Explicit));
+    world.ip(&format!("link del slot{}", lost.id.slot));
+    served.until(|| served.slot(lost.id.slot).generation > lost.id.generation, "the loss was never noticed");
+    assert!(matches!(code(client.release(lost.id)), ErrorCode::StaleGeneration | ErrorCode::Quarantined));
+    served.wait_for(lost.id.slot, State::Free);
+    assert_eq!(served.slot(kept.id.slot).generation, kept.id.generation);
+    // A free one, and whoever waits gets what is made.
+    world.ip("link del slot2");
+    world.ip("link del slot3");
+    let all = LeaseOptions { count: 3, wait: PATIENCE, want_netns: true, ..LeaseOptions::default() };
+    let leases = client.lease(&all).expect("made anew in time");
+    for lease in &leases {
+        let netns = lease.netns.as_ref().expect("asked for");
+        world.in_netns(netns, "ping", &["-c1", "-W5", crate::common::HOST_IP]);
+    }
+    assert_eq!(world.host_ends(), 4);
+    assert!(served.log().contains("its host end is gone"), "{}", served.log());
+}
+
+#[test]
+fn devices_deleted_inside_a_slot_are_found_when_it_is_given_back() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 2");
+    let mut client = served.client();
+    let held = lease(&mut client, Policy::Explicit);
+    let netns = held.netns.as_ref().expect("asked for");
+    world.in_netns(netns, "ip", &["link", "del", "tap0"]);
+    client.release(held.id).expect("ours");
+    served.wait_for(held.id.slot, State::Free);
+    assert!(served.log().contains("its tap is gone"), "{}", served.log());
+    let both = LeaseOptions { count: 2, want_tap: true, ..LeaseOptions::default() };
+    assert_eq!(client.lease(&both).expect("whole again").len(), 2);
+}
+
+#[test]
+fn an_overflow_slot_that_is_deleted_leaves_the_pool() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 1\nslots_max = 2\nempty = \"create\"");
+    let mut client = served.client();
+    let both = LeaseOptions { count: 2, wait: PATIENCE, ..LeaseOptions::default() };
+    for lease in client.lease(&both).expect("made for it") {
+        client.release(lease.id).expect("ours");
+    }
+    served.wait_for(1, State::Free);
+    world.ip("link del slot1");
+    served.wait_for(1, State::Building);
+    assert_eq!(client.lease(&both).expect("made for it again").len(), 2);
+}

@@ -1,0 +1,84 @@
+//! Under a service manager: its socket, its notifications, its limits.
+
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use netslot::sys::seqpacket;
+use netslot_protocol::ErrorCode;
+use netslot_protocol::client::Client;
+use nix::sys::stat::Mode;
+
+use crate::common::{Ended, World};
+use crate::served::{PATIENCE, SOCKET, Served, code};
+
+#[test]
+fn the_service_managers_socket_is_used_and_it_is_told_how_things_are() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2");
+    std::fs::create_dir_all("/run/netslot").expect("made");
+    let listener = seqpacket::listen_at(SOCKET.as_ref(), Mode::from_bits_truncate(0o600)).expect("listens");
+    let manager = UnixDatagram::bind("/run/notify").expect("bound");
+    manager.set_read_timeout(Some(PATIENCE)).expect("set");
+    let serve = world.command(&["serve", "--up"]);
+    // LISTEN_PID is the daemon's own, which only a process that becomes the daemon can know.
+    let mut command = Command::new("sh");
+    command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
+    command.env("LISTEN_FDS", "1").env("NOTIFY_SOCKET", "/run/notify").env("WATCHDOG_USEC", "20000");
+    let fd = listener.as_raw_fd();
+    // SAFETY: dup2 is async-signal-safe, and both numbers are plain.
+    unsafe {
+        command.pre_exec(move || match nix::libc::dup2(fd, 3) {
+            3 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let served = Served::spawn(&world, command);
+    let mut told = String::new();
+    let mut until = |word: &str| {
+        let mut room = [0; 512];
+        while !told.contains(word) {
+            let len = manager.recv(&mut room).unwrap_or_else(|error| panic!("{word}: {error}; told so far: {told}"));
+            told += &String::from_utf8_lossy(&room[..len]);
+            told += "\n";
+        }
+        told.clone()
+    };
+    until("READY=1");
+    assert_eq!(served.client().status().expect("told").slots, 2);
+    until("WATCHDOG=1");
+    assert_eq!(served.stop(), 0);
+    let told = until("STOPPING=1");
+    assert!(told.contains("STATUS=making the pool") && told.contains("STATUS=serving"), "{told}");
+    assert!(std::fs::exists(SOCKET).expect("looked"), "the socket is the manager's, and stays");
+}
+
+#[test]
+fn too_few_files_are_told_at_start_or_to_the_client_that_is_one_too_many() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 4");
+    let limited = |files: u32| {
+        let serve = world.command(&["serve", "--up"]);
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={files}")).arg(serve.get_program()).args(serve.get_args());
+        command
+    };
+    let ended = Ended::of(limited(60).output().expect("prlimit is there"));
+    ended.is_refused(4, &["68 file descriptors are needed for 4 slots", "may open 60", "LimitNOFILE="]);
+    let served = Served::spawn(&world, limited(80));
+    let mut bystander = served.client();
+    let mut held = Vec::new();
+    let refused = loop {
+        match Client::connect(SOCKET.as_ref()) {
+            Ok(client) => held.push(client),
+            Err(error) => break error,
+        }
+        assert!(held.len() < 80, "more connections than files");
+    };
+    assert_eq!(code::<()>(Err(refused)), ErrorCode::QuotaConnections);
+    assert_eq!(bystander.status().expect("served on").slots, 4);
+    drop(held);
+    served.until(|| bystander.status().expect("told").connections == 1, "the connections never went");
+    assert_eq!(served.client().status().expect("told").slots, 4);
+}
