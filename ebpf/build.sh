@@ -9,7 +9,8 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-target=${CARGO_TARGET_DIR:-$here/../target}/ebpf
+root=$(cd "$here/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}/ebpf
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 linker=${BPF_LINKER:-bpf-linker}
 # Debian's compiler, whatever a rustup on the PATH says.
@@ -22,23 +23,23 @@ command -v "$linker" >/dev/null || {
 
 flags="-C linker=$linker -C target-cpu=v3 -C link-arg=--btf -C debuginfo=2 -C linker-plugin-lto -C panic=abort
  -C link-arg=--disable-expand-memcpy-in-order --cfg=bpf_target_arch=\"x86_64\"
- --remap-path-prefix=$here=/netslot/ebpf --remap-path-prefix=$cargo_home=/cargo"
+ --remap-path-prefix=$root=/netslot --remap-path-prefix=$cargo_home=/cargo"
 
 set -- "${1-}"
 unset RUSTFLAGS CARGO_BUILD_RUSTFLAGS RUSTC RUSTC_WRAPPER || true
 export CARGO_TARGET_DIR="$target" CARGO_ENCODED_RUSTFLAGS
 CARGO_ENCODED_RUSTFLAGS=$(printf '%s' "$flags" | tr -s ' \n' '\037')
 
-cd "$here/programs"
+cd "$root"
 if [ "$rustc" = nightly ]; then
-	cargo +nightly build --release --locked --quiet --target bpfel-unknown-none -Z build-std=core
+	cargo +nightly build --profile ebpf --package netslot-programs --locked --quiet --target bpfel-unknown-none -Z build-std=core
 else
-	RUSTC="$rustc" RUSTC_BOOTSTRAP=1 cargo build --release --locked --quiet --target bpfel-unknown-none
+	RUSTC="$rustc" RUSTC_BOOTSTRAP=1 cargo build --profile ebpf --package netslot-programs --locked --quiet --target bpfel-unknown-none
 fi
 
 built=$target/netslot.bpf.o
-cp "$target/bpfel-unknown-none/release/netslot" "$built"
-"${LLVM_OBJCOPY:-llvm-objcopy}" --strip-debug "$built"
+cp "$target/bpfel-unknown-none/ebpf/netslot-programs" "$built"
+"${LLVM_OBJCOPY:-/usr/lib/llvm-22/bin/llvm-objcopy}" --strip-debug "$built"
 
 if [ "$1" = --check ]; then
 	cmp "$built" "$here/netslot.bpf.o" && echo "ebpf/netslot.bpf.o is what its source builds"

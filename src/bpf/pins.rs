@@ -107,7 +107,8 @@ pub(super) fn replace(
     pin: impl FnOnce(&Path) -> Result<(), aya::pin::PinError>,
 ) -> Result<(), DatapathError> {
     let mut next = path.as_os_str().to_owned();
-    next.push(".next");
+    // No dot: bpffs keeps such names to itself (bpf_lookup, kernel/bpf/inode.c).
+    next.push("_next");
     let next = PathBuf::from(next);
     match fs::remove_file(&next) {
         // Left by a start that was killed between pin and move.

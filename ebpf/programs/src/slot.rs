@@ -7,8 +7,9 @@ use netslot_packet::nat::{self, Rule, Side};
 use netslot_packet::{Frame, Share, Sum, checksum, dhcp, guest, mss};
 
 use crate::maps::{self, Leased};
+use crate::programs::{NOT_OURS, PASS, dropped};
 use crate::skb::{Skb, redirect};
-use crate::{NOT_OURS, PASS, dropped, tunnel};
+use crate::tunnel;
 
 /// Bytes cut from a DHCP request before the reply is written over it: more than the place (14 + 20) where a guest's
 /// UDP stack lets the checksum begin, which makes the kernel forget that it was to compute one (`skb_postpull_rcsum`,

@@ -8,10 +8,10 @@ use netslot_packet::{Frame, Share, Sum, checksum};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::maps::{self, Leased};
+use crate::programs::{NOT_OURS, dropped};
 use crate::skb::{Skb, redirect_peer, redirect_routed};
 use crate::slot::{self, NO_V6};
 use crate::tunnel::{self, first4};
-use crate::{NOT_OURS, dropped};
 
 const NO_V4: V4 = 0;
 

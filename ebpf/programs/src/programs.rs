@@ -1,0 +1,73 @@
+//! The entry of each program, and how a drop is counted; the work is `slot`'s and `uplink`'s.
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use netslot_abi::{ConfigRecord, DropReason};
+
+use crate::skb::Skb;
+use crate::{maps, slot, uplink};
+
+/// Runs a program.
+#[inline(always)]
+fn run(context: *mut __sk_buff, program: impl FnOnce(&mut Skb, &'static ConfigRecord) -> i32) -> i32 {
+    let Some(config) = maps::config() else { return TC_ACT_SHOT };
+    // SAFETY: the context the kernel gave.
+    let mut skb = unsafe { Skb::new(context) };
+    program(&mut skb, config)
+}
+
+/// Counts a drop for a slot (the number of slots = for none) and gives the verdict.
+///
+/// A function to the verifier too: every program has many ways to come here.
+#[inline(never)]
+pub fn dropped(slot: u32, reason: DropReason) -> i32 {
+    maps::count_drop(slot, reason);
+    TC_ACT_SHOT
+}
+
+/// tap0 ingress, in the slot: what the guest sends.
+#[classifier]
+pub fn guest_in(context: TcContext) -> i32 {
+    run(context.skb.skb, slot::guest_in)
+}
+
+/// Host end ingress: what leaves the slot.
+#[classifier]
+pub fn slot_out(context: TcContext) -> i32 {
+    run(context.skb.skb, slot::slot_out)
+}
+
+/// Host end egress: what enters the slot.
+#[classifier]
+pub fn slot_in(context: TcContext) -> i32 {
+    run(context.skb.skb, slot::slot_in)
+}
+
+/// Uplink egress: what leaves the machine.
+#[classifier]
+pub fn uplink_out(context: TcContext) -> i32 {
+    run(context.skb.skb, uplink::uplink_out)
+}
+
+/// Uplink ingress: what reaches the machine.
+#[classifier]
+pub fn uplink_in(context: TcContext) -> i32 {
+    run(context.skb.skb, uplink::uplink_in)
+}
+
+/// The packet goes on, and no other program is asked.
+pub const PASS: i32 = TC_ACT_OK;
+
+/// The packet is none of ours.
+pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
+
+/// Helpers that are for GPL-compatible programs only are not used; the license is declared all the same, since the
+/// kernel asks for one.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
