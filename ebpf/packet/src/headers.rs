@@ -81,6 +81,18 @@ pub struct Ip<A> {
     pub fragment: bool,
 }
 
+impl<A> Ip<A> {
+    /// The same header after so many bytes before it were taken away.
+    #[inline(always)]
+    #[must_use]
+    pub fn moved_up(mut self, bytes: u32) -> Self {
+        self.at -= bytes;
+        self.transport -= bytes;
+        self.end -= bytes;
+        self
+    }
+}
+
 /// An IPv4 header.
 pub type Ipv4 = Ip<V4>;
 /// An IPv6 header with its extension headers.

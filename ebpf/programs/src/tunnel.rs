@@ -8,7 +8,7 @@ use netslot_packet::headers::{V4, ethertype, same6, same16, v4, v6};
 use netslot_packet::{Frame, Share, geneve};
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::skb::{Family, Skb, redirect_peer, redirect_routed};
+use crate::skb::{Family, Skb, redirect_routed};
 use crate::slot::NO_V6;
 
 const ETHERNET: u32 = 14;
@@ -71,9 +71,13 @@ pub fn first4(address: &[u8; 16]) -> V4 {
     v6(*address)[0]
 }
 
-/// Unwraps a packet whose inner IP header is at `at` and hands it to the slot. Gives the program's verdict.
+/// Takes the tunnel's headers off a packet whose inner IP header is at `at`. Gives the bytes by which that has moved up.
+///
+/// This comes before any change of the inner packet: as long as the outer headers are there, "checksum to be computed"
+/// may be said of the outer UDP header (a sender on this machine), and the kernel would mend an inner checksum as if it
+/// were that one.
 #[inline(always)]
-pub fn deliver(skb: &mut Skb, config: &ConfigRecord, slot: u32, at: u32, inner_type: u16) -> Result<i32, DropReason> {
+pub fn unwrap(skb: &mut Skb, at: u32, inner_type: u16) -> Result<u32, DropReason> {
     let inner = if inner_type == ethertype::IPV4 { Family::V4 } else { Family::V6 };
     let bytes = at.wrapping_sub(ETHERNET);
     // What parses never comes near this; the verifier wants it said.
@@ -82,7 +86,7 @@ pub fn deliver(skb: &mut Skb, config: &ConfigRecord, slot: u32, at: u32, inner_t
     }
     skb.unwrap(bytes as i32, inner).ok_or(DropReason::Kernel)?;
     put(skb, 12, &inner_type.to_be_bytes())?;
-    Ok(redirect_peer(config.ifindex_base + slot))
+    Ok(bytes)
 }
 
 #[inline(always)]

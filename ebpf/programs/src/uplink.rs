@@ -137,14 +137,18 @@ fn try_from_tunnel4(
     outer: &Outer,
     owner: &mut u32,
 ) -> Result<i32, DropReason> {
-    let ip = headers::ipv4(skb, outer.inner + ETHERNET_BYTES)?;
+    let mut ip = headers::ipv4(skb, outer.inner + ETHERNET_BYTES)?;
     let key = TenantKey { vni: outer.vni, family: 4, address: zerocopy::transmute!([ip.destination, 0, 0, 0]) };
     let (slot, binding) = bound(&key, outer, owner)?;
     if v4(binding.tenant_v4) != ip.destination {
         return Err(DropReason::NoTenant);
     }
+    let unwrapped = config.tunnel == tunnel_mode::EBPF;
+    if unwrapped {
+        ip = ip.moved_up(tunnel::unwrap(skb, ip.at, ethertype::IPV4)?);
+    }
     slot::enter4(skb, config, &ip, [ip.destination; 2], slot::inside4(&slot, config))?;
-    arrive(skb, config, slot.number, outer, ethertype::IPV4)
+    arrive(skb, config, slot.number, outer, unwrapped)
 }
 
 #[inline(never)]
@@ -163,14 +167,18 @@ fn try_from_tunnel6(
     outer: &Outer,
     owner: &mut u32,
 ) -> Result<i32, DropReason> {
-    let ip = headers::ipv6(skb, outer.inner + ETHERNET_BYTES)?;
+    let mut ip = headers::ipv6(skb, outer.inner + ETHERNET_BYTES)?;
     let key = TenantKey { vni: outer.vni, family: 6, address: zerocopy::transmute!(ip.destination) };
     let (slot, binding) = bound(&key, outer, owner)?;
     if !same16(v6(binding.tenant_v6), ip.destination) {
         return Err(DropReason::NoTenant);
     }
+    let unwrapped = config.tunnel == tunnel_mode::EBPF;
+    if unwrapped {
+        ip = ip.moved_up(tunnel::unwrap(skb, ip.at, ethertype::IPV6)?);
+    }
     slot::enter6(skb, config, &ip, [ip.destination; 2], slot::inside6(&slot, config))?;
-    arrive(skb, config, slot.number, outer, ethertype::IPV6)
+    arrive(skb, config, slot.number, outer, unwrapped)
 }
 
 /// The slot that the key is bound to, by a binding that says the same and names the sender.
@@ -186,23 +194,20 @@ fn bound(key: &TenantKey, outer: &Outer, owner: &mut u32) -> Result<(Leased, &'s
     Ok((slot, binding))
 }
 
-/// Gives a translated packet to its slot: out of its wrapping, or to the slot's tunnel device by its dummy VNI.
+/// Gives a translated packet to its slot: straight, or to the slot's tunnel device by its dummy VNI.
 #[inline(always)]
 fn arrive(
     skb: &mut Skb,
     config: &'static ConfigRecord,
     slot: u32,
     outer: &Outer,
-    inner_type: u16,
+    unwrapped: bool,
 ) -> Result<i32, DropReason> {
-    let verdict = if config.tunnel == tunnel_mode::EBPF {
-        tunnel::deliver(skb, config, slot, outer.inner + ETHERNET_BYTES, inner_type)?
-    } else {
+    if !unwrapped {
         disguise(skb, config, slot, outer)?;
-        NOT_OURS
-    };
+    }
     maps::count_in(slot, skb.len());
-    Ok(verdict)
+    Ok(if unwrapped { redirect_peer(config.ifindex_base + slot) } else { NOT_OURS })
 }
 
 /// Makes a real tunnel packet look as the slot's tunnel device expects it: dummy VNI, dummy remote, its own MAC.
