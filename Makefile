@@ -5,7 +5,7 @@ BINARY  := target/$(TARGET)/release/netslot
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static"
 CARGO   := cargo
 
-.PHONY: all demo test bench lint tools install clean
+.PHONY: all demo test bench lint tools ebpf ebpf-check install clean
 
 all: $(BINARY)
 
@@ -30,6 +30,13 @@ lint: tools
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p netslot-protocol --no-default-features -- -D warnings   # the core: no std, no allocator
 	tests/deny.sh
+
+# The eBPF object is committed, so that all else builds with stable Rust alone; ebpf/README.md names the toolchain.
+ebpf:
+	ebpf/build.sh
+
+ebpf-check:
+	ebpf/build.sh --check
 
 install: all
 	install -D -m 0755 $(BINARY) $(DESTDIR)/usr/bin/netslot
