@@ -15,6 +15,7 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 linker=${BPF_LINKER:-bpf-linker}
 # Debian's compiler, whatever a rustup on the PATH says.
 rustc=${BPF_RUSTC:-/usr/bin/rustc}
+llvm=${LLVM_PREFIX:-/usr/lib/llvm-22}/bin
 
 command -v "$linker" >/dev/null || {
 	echo "build.sh: '$linker' not found: see ebpf/README.md for how to install it, or set BPF_LINKER" >&2
@@ -39,7 +40,12 @@ fi
 
 built=$target/netslot.bpf.o
 cp "$target/bpfel-unknown-none/ebpf/netslot-programs" "$built"
-"${LLVM_OBJCOPY:-/usr/lib/llvm-22/bin/llvm-objcopy}" --strip-debug "$built"
+# A symbol's name carries a hash of its crate's whole setting, which changes with every edit of the workspace: cut it out.
+"$llvm/llvm-nm" --format=just-symbols "$built" | grep '^_R' | while read -r symbol; do
+	echo "$symbol $(echo "$symbol" | sed 's/Cs[0-9A-Za-z]*_/C/g')"
+done >"$built.symbols"
+"$llvm/llvm-objcopy" --strip-debug --redefine-syms="$built.symbols" "$built"
+rm "$built.symbols"
 
 if [ "$1" = --check ]; then
 	cmp "$built" "$here/netslot.bpf.o" && echo "ebpf/netslot.bpf.o is what its source builds"
