@@ -8,7 +8,9 @@ use std::process::{Command, Output, Stdio};
 
 use super::error::RulesError;
 use super::image::{Image, Purpose, Source};
-use super::normal::{Object, Ruleset, Uncapturable};
+use super::normal::Ruleset;
+use super::object::Object;
+use super::place::Uncapturable;
 use super::replay::Replay;
 use super::scratch;
 use super::source::{self, Syntax};

@@ -8,13 +8,18 @@ mod expression;
 pub mod image;
 pub mod load;
 mod normal;
+mod object;
+mod place;
 pub mod replay;
 mod scratch;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod warn;
 
 pub use error::RulesError;
 pub use image::{Image, Purpose};
 pub use load::load;
-pub use normal::{Object, Ruleset};
+pub use normal::Ruleset;
+pub use object::Object;
 pub use replay::{Replay, ReplayError, own_tables};

@@ -8,7 +8,8 @@ use crate::netlink::read::Attributes as Read;
 use crate::netlink::{Batch, Refusal, Socket, SocketError};
 
 use super::image::Image;
-use super::normal::{Object, Ruleset};
+use super::normal::Ruleset;
+use super::object::Object;
 
 /// Rules, ready to be made in any number of namespaces.
 #[derive(Debug)]
