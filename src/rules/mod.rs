@@ -3,6 +3,7 @@
 //! and sockets. Which slot lacks its rules is `plan`'s to say.
 
 pub mod compile;
+mod dump;
 mod error;
 mod expression;
 pub mod image;
@@ -17,9 +18,10 @@ pub mod source;
 mod tests;
 pub mod warn;
 
+pub use dump::own_tables;
 pub use error::RulesError;
 pub use image::{Image, Purpose};
 pub use load::load;
 pub use normal::Ruleset;
 pub use object::Object;
-pub use replay::{Replay, ReplayError, own_tables};
+pub use replay::{Replay, ReplayError};

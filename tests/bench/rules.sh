@@ -5,6 +5,7 @@
 # connection takes beside the old way: every slot's rules in the host's own namespace. Prints one JSON object per
 # measurement, each with a key "what".
 set -euo pipefail
+. "${BASH_SOURCE[0]%/*}/lib.sh"
 
 slots=$1
 by_nft=$((slots < 200 ? slots : 200)) # slots that nft is timed in: enough for a median
@@ -92,7 +93,7 @@ in_host() {
 configure "$slots"
 plain=$(netslot up)
 netslot destroy >/dev/null
-sleep 5
+wait_gone "$IDLE_NAMESPACES"
 
 configure "$slots" with
 with=$(netslot up)
@@ -122,7 +123,7 @@ nft delete table ip old
 netslot destroy >/dev/null
 
 for count in 1 $(((slots + 9) / 10)) "$slots"; do
-    sleep 3
+    wait_gone "$IDLE_NAMESPACES"
     configure "$count" with
     netslot up >/dev/null
     jq --null-input --compact-output --argjson slots "$count" --argjson rules "$(host_rules)" \
