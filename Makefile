@@ -40,6 +40,7 @@ ebpf-check:
 
 install: all
 	install -D -m 0755 $(BINARY) $(DESTDIR)/usr/bin/netslot
+	install -D -m 0644 -t $(DESTDIR)/usr/share/netslot systemd/slot.nft systemd/root.nft
 
 clean:
 	$(CARGO) clean

@@ -99,6 +99,43 @@ fn without_nft_a_text_is_refused_and_the_package_named() {
     refused.is_refused(4, &["nft is not installed, and /run/rules is text", "install nftables"]);
 }
 
+#[test]
+fn whatever_is_changed_in_a_slots_rules_is_told_and_set_back() {
+    use netslot::netlink::{Protocol, Socket};
+    use netslot::rules::{Image, Replay};
+    let Some(world) = World::new() else { return };
+    with_rules(&world, 1, FIRST);
+    world.json(&["up"]);
+    let image = Image::from_bytes(&fs::read("/run/netslot/rules-slot.image").expect("kept")).expect("an image");
+    let replay = Replay::new(&image).expect("small");
+    let slot = world.slot(0);
+    let in_slot = |work: &(dyn Fn(&mut Socket) -> Option<String> + Sync)| {
+        let work = || work(&mut Socket::open_to(Protocol::Netfilter).expect("a socket"));
+        netslot::sys::netns::within(&slot, work).expect("entered")
+    };
+    let difference = || in_slot(&|socket| replay.difference(socket).expect("dumped"));
+    assert_eq!(difference(), None);
+    for (change, told) in [
+        (
+            "add rule inet mine input tcp dport 1 drop",
+            "rule of chain inet mine input, number 2 (cmp, immediate, meta, payload)",
+        ),
+        ("add element inet mine ports { 11 }", "elements of set inet mine ports"),
+        ("add chain inet mine more", "chain inet mine more"),
+        ("add table ip more", "table ip more"),
+        (
+            "flush chain inet mine input",
+            "rule of chain inet mine input, number 1 (cmp, immediate, lookup, meta, payload) is missing",
+        ),
+    ] {
+        world.in_netns(&slot, "nft", &[change]);
+        assert_eq!(difference().as_deref(), Some(told), "{change}");
+        world.in_netns(&slot, "nft", &["flush", "ruleset"]);
+        in_slot(&|socket| replay.replace(socket).err().map(|e| e.to_string()));
+        assert_eq!(difference(), None, "{change}");
+    }
+}
+
 /// What a test's slots get, and how it is told apart from the next.
 const FIRST: &str = "table inet mine {\n\tset ports {\n\t\ttype inet_service\n\t\telements = { 7, 9 }\n\t}\n\n\tchain input {\n\
      \t\ttype filter hook input priority filter; policy accept;\n\t\ttcp dport @ports drop\n\t}\n}\n";

@@ -5,12 +5,14 @@ use serde::Serialize;
 use super::output::Output;
 use super::signals::Stop;
 use super::{Context, Exit, Failure, progress};
+use crate::check::cpus_possible;
 use crate::cli::{RulesArgs, RulesCommand};
+use crate::config::Config;
 use crate::execute::{self, Applied, PassError, Progress};
 use crate::netlink::nft::family_name;
 use crate::netlink::read::text_of;
 use crate::netlink::{Protocol, Socket};
-use crate::rules::{RulesError, compile, own_tables};
+use crate::rules::{Purpose, RulesError, compile, load, own_tables, warn};
 use crate::slot::SlotId;
 use crate::sys::netns;
 use crate::sys::vault::Vault;
@@ -48,6 +50,7 @@ fn apply(context: &Context, out: &mut Output) -> Result<Exit, Failure> {
     for (slot, error) in &failed {
         log::error!("{error}; slot {slot} keeps the rules that it had");
     }
+    warn(&config);
     slot_us.sort_unstable();
     let p50 = slot_us.get(slot_us.len() / 2).copied().unwrap_or_default();
     if out.json() {
@@ -63,6 +66,18 @@ fn apply(context: &Context, out: &mut Output) -> Result<Exit, Failure> {
         Some(exit) => Err(Failure::because(exit, "stopped by a signal; run `netslot rules apply` again to go on")),
         None if failed.is_empty() => Ok(Exit::Ok),
         None => Ok(Exit::Failed),
+    }
+}
+
+/// Tells what the configured rules cost that does not show in them.
+pub(super) fn warn(config: &Config) {
+    let cpus = cpus_possible().unwrap_or(1);
+    for (path, purpose) in [(&config.rules.slot, Purpose::Slot), (&config.rules.root, Purpose::Root)] {
+        // They have been loaded before, or the command would have ended there.
+        let image = path.as_ref().and_then(|path| load(path, purpose, config.guest.tap, &config.run_dir).ok());
+        for warning in image.iter().flat_map(|image| warn::warnings(image, config.slots, cpus)) {
+            log::warn!("{warning}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::output::Output;
 use super::signals::Stop;
-use super::{Context, Exit, Failure, pool, progress};
+use super::{Context, Exit, Failure, pool, progress, rules};
 use crate::cli::UpArgs;
 use crate::execute::{self, Broken, Orders, PassError, Progress, Summary};
 use crate::plan::{Part, Plan};
@@ -42,6 +42,9 @@ pub fn run(args: &UpArgs, context: &Context, out: &mut Output) -> Result<Exit, F
         Failure::because(stop.exit().unwrap_or_else(|| Failure::from(broken.error).exit()), message)
     };
     let summary = progress::shown(&progress, || execute::up(&orders)).map_err(broken)?;
+    if summary.created + summary.repaired > 0 {
+        rules::warn(&config);
+    }
     report(&summary, out)?;
     Ok(Exit::Ok)
 }

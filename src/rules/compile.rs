@@ -6,17 +6,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use super::dump::dump;
 use super::error::RulesError;
 use super::image::{Image, Purpose, Source};
-use super::normal::{Object, Ruleset, Uncapturable};
+use super::normal::Ruleset;
+use super::place::Uncapturable;
 use super::replay::Replay;
 use super::scratch;
 use super::source::{self, Syntax};
 use crate::address::inside;
 use crate::limits::RULES_SOURCES_MAX;
-use crate::netlink::nft::{self, message};
-use crate::netlink::read::Message;
-use crate::netlink::{Protocol, Socket, SocketError};
+use crate::netlink::{Protocol, Socket};
 use crate::slot::LinkName;
 
 /// What is compiled, and for where.
@@ -122,35 +122,6 @@ pub fn listing(options: &[&str]) -> Result<String, RulesError> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(RulesError::Refused { tool: Syntax::Nft.tool(), path: "list ruleset".into(), words: words(&output), hint: "" })
-}
-
-/// Everything that nf_tables has in the socket's namespace.
-///
-/// # Errors
-/// [`SocketError`].
-pub fn dump(socket: &mut Socket) -> Result<Vec<Object>, SocketError> {
-    let mut all = Vec::new();
-    for kind in [
-        message::GET_TABLE,
-        message::GET_CHAIN,
-        message::GET_SET,
-        message::GET_OBJECT,
-        message::GET_FLOWTABLE,
-        message::GET_RULE,
-    ] {
-        all.extend(socket.dump(|batch| nft::dump(batch, kind), object)?);
-    }
-    let sets: Vec<Object> = all.iter().filter(|o| o.kind == message::NEW_SET).cloned().collect();
-    for set in sets {
-        let (table, name) = (set.attribute(1), set.attribute(2));
-        all.extend(socket.dump(|batch| nft::dump_elements(batch, set.family, table, name), object)?);
-    }
-    Ok(all)
-}
-
-fn object(message: &Message<'_>) -> Option<Object> {
-    let (kind, family, attributes) = nft::parts(message)?;
-    Some(Object { kind, family, attributes: attributes.to_vec() })
 }
 
 fn load_all(order: &Order<'_>) -> Result<(), RulesError> {

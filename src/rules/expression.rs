@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::normal::{BoundChains, Uncapturable};
+use super::place::{Place, Uncapturable};
 use crate::netlink::batch::Attributes as Write;
 use crate::netlink::read::{Attributes as Read, text_of};
 
@@ -31,19 +31,6 @@ const QUOTA_FLAGS: u16 = 2;
 const QUOTA_INVERTED: u32 = 1;
 /// `NFTA_MATCH_NAME`, the same number for targets.
 const EXTENSION_NAME: u16 = 1;
-
-/// Where expressions stand.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The family of their table.
-    pub family: u8,
-    /// Their table.
-    pub table: &'a [u8],
-    /// The chains that are written inside rules.
-    pub chains: &'a BoundChains,
-    /// What people call the object they are part of.
-    pub object: &'a str,
-}
 
 /// What was seen on the way.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -284,6 +271,7 @@ fn map(
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::BoundChains;
     use super::*;
 
     fn expression(name: &str, fill: impl FnOnce(&mut Write<'_>)) -> Vec<u8> {

@@ -13,7 +13,8 @@
 
 use std::collections::BTreeSet;
 
-use super::normal::{Object, Ruleset};
+use super::normal::Ruleset;
+use super::object::Object;
 use crate::limits::{RULES_BYTES_MAX, RULES_IMAGE_BYTES_MAX, RULES_SOURCES_MAX, RULES_TEXT_BYTES_MAX};
 use crate::netlink::nft::Mark;
 

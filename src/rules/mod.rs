@@ -3,18 +3,25 @@
 //! and sockets. Which slot lacks its rules is `plan`'s to say.
 
 pub mod compile;
+mod dump;
 mod error;
 mod expression;
 pub mod image;
 pub mod load;
 mod normal;
+mod object;
+mod place;
 pub mod replay;
 mod scratch;
 pub mod source;
+#[cfg(test)]
+mod tests;
 pub mod warn;
 
+pub use dump::own_tables;
 pub use error::RulesError;
 pub use image::{Image, Purpose};
 pub use load::load;
-pub use normal::{Object, Ruleset};
-pub use replay::{Replay, ReplayError, own_tables};
+pub use normal::Ruleset;
+pub use object::Object;
+pub use replay::{Replay, ReplayError};

@@ -7,8 +7,10 @@ use crate::netlink::nft::{self, Mark, TABLE_USERDATA, Table, message};
 use crate::netlink::read::Attributes as Read;
 use crate::netlink::{Batch, Refusal, Socket, SocketError};
 
+use super::dump::{dump, own_tables};
 use super::image::Image;
-use super::normal::{Object, Ruleset};
+use super::normal::Ruleset;
+use super::object::Object;
 
 /// Rules, ready to be made in any number of namespaces.
 #[derive(Debug)]
@@ -99,6 +101,23 @@ impl Replay {
         if old.is_empty() { Ok(()) } else { self.send(socket, &self.transaction(&old), 2 * old.len()) }
     }
 
+    /// What of the rules in the socket's namespace is not as these make it, netslot's or not: the first such thing, as
+    /// people call it. Rules, chains, sets and their elements, with what packets have added; counts and what was used of
+    /// quotas are no difference, and [`Replay::replace`] sets those back.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn difference(&self, socket: &mut Socket) -> Result<Option<String>, SocketError> {
+        let found = match Ruleset::of_dump(&dump(socket)?) {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        let (wanted, there) = (self.rules.objects(), found.objects());
+        let differs = |at: &usize| wanted.get(*at) != there.get(*at);
+        let at = (0..wanted.len().max(there.len())).find(differs);
+        Ok(at.map(|at| if at < there.len() { found.name(at) } else { format!("{} is missing", self.rules.name(at)) }))
+    }
+
     /// `before`: messages of the transaction that stand before the rules.
     fn send(&self, socket: &mut Socket, transaction: &Batch, before: usize) -> Result<(), ReplayError> {
         let Some(refusal) = socket.transact(transaction)? else { return Ok(()) };
@@ -141,15 +160,4 @@ impl Replay {
         write.bytes(TABLE_USERDATA, &nft::with_mark(userdata, Some(self.mark)));
         attributes
     }
-}
-
-/// The tables of a namespace that are netslot's.
-///
-/// # Errors
-/// [`SocketError`].
-pub fn own_tables(socket: &mut Socket) -> Result<Vec<Table>, SocketError> {
-    let mut tables = socket.dump(|batch| nft::dump(batch, message::GET_TABLE), Table::read)?;
-    tables.retain(|table| table.mark.is_some());
-    tables.sort();
-    Ok(tables)
 }

@@ -1,7 +1,7 @@
 //! Rules in text: which program reads them, and on which line something stands; pure, parses no rule.
 
 use super::image::Source;
-use super::normal::Uncapturable;
+use super::place::Uncapturable;
 
 /// How rules are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

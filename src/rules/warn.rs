@@ -2,6 +2,7 @@
 
 use super::image::{Image, Purpose};
 use super::normal::Ruleset;
+use super::object::Object;
 
 /// Bytes of a counter on each CPU (`struct nft_counter`, net/netfilter/nft_counter.c).
 const COUNTER_BYTES: u64 = 16;
@@ -34,8 +35,7 @@ pub fn warnings(image: &Image, slots: u32, cpus: u32) -> Vec<String> {
 
 /// Expressions and objects that allocate on each CPU, wherever they stand.
 fn counters(rules: &Ruleset) -> u64 {
-    let of = |object: &super::normal::Object| object.counters();
-    rules.objects().iter().map(of).sum()
+    rules.objects().iter().map(Object::counters).sum()
 }
 
 /// What of the rules makes the kernel track connections.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
 #
-#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease]      (all, where none is named)
+#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules]      (all, where none is named)
 #
 # As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
 # each run waits until the namespaces of the one before it are gone. That wait is most of the quarter of an hour it takes:
@@ -30,7 +30,7 @@ export BENCH TESTS NETSLOT
 
 main() {
     local subjects=("$@")
-    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease)
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules)
     [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
     [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
     NETSLOT=$(realpath "$NETSLOT")
@@ -62,11 +62,13 @@ build() {
     ENTER=$root/target/bench/enter
     cc -O2 -pthread -o "$BASELINE" "$BENCH/baseline.c"
     cc -O2 -o "$ENTER" "$BENCH/enter.c"
+    CONNECT=$root/target/bench/connect
+    cc -O2 -o "$CONNECT" "$BENCH/connect.c"
     say "building the lease client"
     # As the Makefile builds netslot, so that they share what is built already.
     LEASE=$(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target "$target" \
         --bench lease --message-format json | jq --raw-output 'select(.target.name? == "lease") | .executable // empty')
-    export BASELINE ENTER LEASE OUT
+    export BASELINE CONNECT ENTER LEASE OUT
 }
 
 about() {
@@ -201,6 +203,28 @@ bench_lease() {
             elif .what == "rss-after" then ["daemon, after the leases", "\(.rss_kib) KiB resident, \(.anon_kib) of it its own"]
             else empty end | @tsv' "$file"
         printf 'binary\t%s bytes (aim: at most 3 MB)\n' "$(stat --format=%s "$NETSLOT")"
+    } | table
+}
+
+bench_rules() {
+    local file=$OUT/rules.jsonl
+    say "rules: $SLOTS slots"
+    in_world "$BENCH/rules.sh" "$SLOTS" >"$file"
+    heading "rules: the slot's set of systemd/slot.nft, µs per slot"
+    {
+        printf 'slots\tobjects\tto make a slot without\twith\tto replace them\tby nft -f\tnft / replace\n'
+        jq --raw-output "$JQ_LIB"'select(.what == "slot") | [.slots, .objects, .make_us_without, .make_us_with,
+            .replace_us, .nft_us, (.nft_us / .replace_us | times)] | @tsv' "$file"
+    } | table
+    heading "rules of the host"
+    {
+        printf 'slots\trules\n'
+        jq --raw-output 'select(.what == "host") | [.slots, .rules] | @tsv' "$file"
+    } | table
+    heading "a TCP connection from a slot to beyond the uplink, µs; 30 rules per slot"
+    {
+        printf 'rules\tthrough slot\trules of the host\tp50\tp99\n'
+        jq --raw-output 'select(.what == "connect") | [.how, .slot, .host_rules, .p50_us, .p99_us] | @tsv' "$file"
     } | table
 }
 
