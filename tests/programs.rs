@@ -1,11 +1,11 @@
 //! The programs themselves, run by the kernel on one packet at a time (`BPF_PROG_TEST_RUN`): every job of theirs, valid
 //! and hostile, with the maps that the daemon would have written.
 
-mod bench;
+mod test_run;
 #[path = "common/frames.rs"]
 mod frames;
 
-use bench::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
+use test_run::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
 use etherparse::{EtherType, PacketBuilder, TransportSlice};
 use frames::{Carried, GATEWAY_MAC, GUEST_MAC, adds_up, ends, quoted_ends};
 use netslot::bpf::{Forward, Program};
@@ -117,7 +117,7 @@ fn nothing_passes_a_slot_that_is_not_leased() {
             assert_eq!(bench.dropped(program, 0, frame), Some(DropReason::NotLeased), "{program:?} {state:?}");
         }
     }
-    assert_eq!(bench.run(Program::SlotOut, bench::NOT_A_SLOT, &out).verdict, UNSPEC, "another's device");
+    assert_eq!(bench.run(Program::SlotOut, test_run::NOT_A_SLOT, &out).verdict, UNSPEC, "another's device");
 }
 
 #[test]
@@ -188,13 +188,13 @@ fn the_guest_speaks_for_itself_alone() {
         frames::v4(GUEST, FAR, Carried::Tcp, b"x"),
         frames::v4(GUEST, FAR, Carried::Echo, b"x"),
         frames::v6(GUEST6, FAR6, Carried::Echo, b"x"),
-        bench::arp(1, GUEST_MAC, GUEST, [172, 16, 0, 1]),
-        bench::arp(1, GUEST_MAC, [0; 4], [172, 16, 0, 1]),
-        bench::arp(2, GUEST_MAC, GUEST, [172, 16, 0, 1]),
-        bench::solicit(GUEST6, bench::GATEWAY6, GUEST_MAC),
-        bench::solicit(bench::LINK_LOCAL, bench::GATEWAY6, GUEST_MAC),
-        bench::advertise(GUEST6, GUEST6, GUEST_MAC),
-        bench::icmp6(bench::LINK_LOCAL, 133, &[0; 4]),
+        test_run::arp(1, GUEST_MAC, GUEST, [172, 16, 0, 1]),
+        test_run::arp(1, GUEST_MAC, [0; 4], [172, 16, 0, 1]),
+        test_run::arp(2, GUEST_MAC, GUEST, [172, 16, 0, 1]),
+        test_run::solicit(GUEST6, test_run::GATEWAY6, GUEST_MAC),
+        test_run::solicit(test_run::LINK_LOCAL, test_run::GATEWAY6, GUEST_MAC),
+        test_run::advertise(GUEST6, GUEST6, GUEST_MAC),
+        test_run::icmp6(test_run::LINK_LOCAL, 133, &[0; 4]),
     ];
     for (i, frame) in passes.iter().enumerate() {
         let run = bench.run(Program::GuestIn, 0, frame);
@@ -213,27 +213,27 @@ fn the_guest_speaks_for_itself_alone() {
         (frames::v4(slot4(0), FAR, Carried::Udp, b"x"), DropReason::SourceAddress, "the slot's address"),
         (frames::v4([172, 16, 0, 1], FAR, Carried::Udp, b"x"), DropReason::SourceAddress, "the gateway's address"),
         (frames::v4([0; 4], FAR, Carried::Udp, b"x"), DropReason::SourceAddress, "no address"),
-        (bench::arp(1, [2; 6], GUEST, FAR), DropReason::Arp, "ARP sender MAC"),
-        (bench::arp(2, GUEST_MAC, [172, 16, 0, 1], FAR), DropReason::Arp, "ARP for the gateway"),
-        (bench::arp(3, GUEST_MAC, GUEST, FAR), DropReason::Arp, "RARP"),
-        (bench::arp(1, GUEST_MAC, [0; 4], GUEST), DropReason::OwnAddress, "a probe of its own address"),
-        (bench::arp(1, GUEST_MAC, GUEST, GUEST), DropReason::OwnAddress, "an announcement"),
+        (test_run::arp(1, [2; 6], GUEST, FAR), DropReason::Arp, "ARP sender MAC"),
+        (test_run::arp(2, GUEST_MAC, [172, 16, 0, 1], FAR), DropReason::Arp, "ARP for the gateway"),
+        (test_run::arp(3, GUEST_MAC, GUEST, FAR), DropReason::Arp, "RARP"),
+        (test_run::arp(1, GUEST_MAC, [0; 4], GUEST), DropReason::OwnAddress, "a probe of its own address"),
+        (test_run::arp(1, GUEST_MAC, GUEST, GUEST), DropReason::OwnAddress, "an announcement"),
         (frames::udp4(GUEST, FAR, (67, 68), b"x"), DropReason::DhcpServer, "a DHCP server"),
         (frames::error4(GUEST, FAR, 5, &udp[14..]), DropReason::Router, "a redirect"),
         (frames::error4(GUEST, FAR, 9, &udp[14..]), DropReason::Router, "an ICMP router"),
         (frames::v6(FAR6, FAR6, Carried::Udp, b"x"), DropReason::SourceAddress, "another's IPv6 address"),
-        (frames::v6(bench::LINK_LOCAL, FAR6, Carried::Udp, b"x"), DropReason::SourceAddress, "link-local UDP"),
-        (frames::v6(bench::LINK_LOCAL, FAR6, Carried::Echo, b"x"), DropReason::SourceAddress, "link-local, far"),
-        (bench::icmp6(bench::LINK_LOCAL, 134, &[0; 12]), DropReason::Router, "a router advertisement"),
-        (bench::icmp6(bench::LINK_LOCAL, 137, &[0; 36]), DropReason::Router, "an IPv6 redirect"),
-        (bench::icmp6(bench::LINK_LOCAL, 130, &[0; 20]), DropReason::Router, "a listener query"),
-        (bench::icmp6(bench::GATEWAY_LINK_LOCAL, 136, &[0; 20]), DropReason::SourceAddress, "the gateway's"),
-        (bench::solicit([0; 16], GUEST6, GUEST_MAC), DropReason::OwnAddress, "duplicate address detection"),
-        (bench::solicit(GUEST6, bench::GATEWAY6, [2; 6]), DropReason::Neighbour, "another's link-layer address"),
-        (bench::advertise(GUEST6, bench::GATEWAY6, GUEST_MAC), DropReason::Neighbour, "ND for the gateway"),
-        (bench::advertise(GUEST6, GUEST6, [2; 6]), DropReason::Neighbour, "ND with another's MAC"),
-        (bench::hidden_advertisement(), DropReason::Router, "an advertisement behind extension headers"),
-        (bench::dhcp6_server(), DropReason::DhcpServer, "a DHCPv6 server"),
+        (frames::v6(test_run::LINK_LOCAL, FAR6, Carried::Udp, b"x"), DropReason::SourceAddress, "link-local UDP"),
+        (frames::v6(test_run::LINK_LOCAL, FAR6, Carried::Echo, b"x"), DropReason::SourceAddress, "link-local, far"),
+        (test_run::icmp6(test_run::LINK_LOCAL, 134, &[0; 12]), DropReason::Router, "a router advertisement"),
+        (test_run::icmp6(test_run::LINK_LOCAL, 137, &[0; 36]), DropReason::Router, "an IPv6 redirect"),
+        (test_run::icmp6(test_run::LINK_LOCAL, 130, &[0; 20]), DropReason::Router, "a listener query"),
+        (test_run::icmp6(test_run::GATEWAY_LINK_LOCAL, 136, &[0; 20]), DropReason::SourceAddress, "the gateway's"),
+        (test_run::solicit([0; 16], GUEST6, GUEST_MAC), DropReason::OwnAddress, "duplicate address detection"),
+        (test_run::solicit(GUEST6, test_run::GATEWAY6, [2; 6]), DropReason::Neighbour, "another's link-layer address"),
+        (test_run::advertise(GUEST6, test_run::GATEWAY6, GUEST_MAC), DropReason::Neighbour, "ND for the gateway"),
+        (test_run::advertise(GUEST6, GUEST6, [2; 6]), DropReason::Neighbour, "ND with another's MAC"),
+        (test_run::hidden_advertisement(), DropReason::Router, "an advertisement behind extension headers"),
+        (test_run::dhcp6_server(), DropReason::DhcpServer, "a DHCPv6 server"),
     ];
     for (frame, reason, what) in hostile {
         assert_eq!(bench.dropped(Program::GuestIn, 0, frame), Some(*reason), "{what}");
@@ -262,7 +262,7 @@ fn a_bound_slots_packets_travel_in_geneve_and_come_back_only_from_its_remote() {
         let out = bench.run(Program::SlotOut, 1, &sent);
         assert_eq!((out.verdict, out.frame.len()), (REDIRECT, sent.len() + 50));
         adds_up(&out.frame);
-        assert_eq!(ends(&out.frame), (text(bench::UNDERLAY), text(REMOTE)));
+        assert_eq!(ends(&out.frame), (text(test_run::UNDERLAY), text(REMOTE)));
         let TransportSlice::Udp(udp) = frames::transport(&out.frame) else { panic!("no UDP") };
         assert_eq!((udp.destination_port(), udp.checksum(), udp.source_port() >= 0xc000), (6_081, 0, true));
         assert_eq!(udp.payload()[..8], [0, 0, 0x65, 0x58, 0x12, 0x34, 0x56, 0]);
@@ -274,46 +274,46 @@ fn a_bound_slots_packets_travel_in_geneve_and_come_back_only_from_its_remote() {
         (frames::v6(FAR6, TENANT6, Carried::Udp, b"reply"), (text6(FAR6), text6(GUEST6))),
     ] {
         for options in [0, 1, 63] {
-            let packet = bench::geneve(REMOTE, VNI, options, &inner);
-            let run = bench.run(Program::UplinkIn, bench::UPLINK, &packet);
+            let packet = test_run::geneve(REMOTE, VNI, options, &inner);
+            let run = bench.run(Program::UplinkIn, test_run::UPLINK, &packet);
             assert_eq!((run.verdict, run.frame.len()), (REDIRECT, inner.len()), "{:?}", bench.counters(1).drops);
             assert_eq!(ends(&run.frame), sent);
             adds_up(&run.frame);
         }
     }
     let inner = frames::v4(FAR, TENANT, Carried::Tcp, b"reply");
-    let good = bench::geneve(REMOTE, VNI, 0, &inner);
+    let good = test_run::geneve(REMOTE, VNI, 0, &inner);
     let with = |at: usize, byte: u8| {
         let mut frame = good.clone();
         frame[at] = byte;
         frame
     };
     let refused = [
-        (bench::geneve(FAR, VNI, 0, &inner), 1, DropReason::NoTenant, "another remote"),
-        (bench::geneve(REMOTE, VNI + 1, 0, &inner), bench::NOBODY, DropReason::NoTenant, "another VNI"),
+        (test_run::geneve(FAR, VNI, 0, &inner), 1, DropReason::NoTenant, "another remote"),
+        (test_run::geneve(REMOTE, VNI + 1, 0, &inner), test_run::NOBODY, DropReason::NoTenant, "another VNI"),
         (
-            bench::geneve(REMOTE, VNI, 0, &frames::v4(FAR, GUEST, Carried::Tcp, b"x")),
-            bench::NOBODY,
+            test_run::geneve(REMOTE, VNI, 0, &frames::v4(FAR, GUEST, Carried::Tcp, b"x")),
+            test_run::NOBODY,
             DropReason::NoTenant,
             "another tenant address",
         ),
-        (with(42, 0x40), bench::NOBODY, DropReason::Geneve, "another version"),
-        (with(43, 0x40), bench::NOBODY, DropReason::Geneve, "critical options"),
-        (with(43, 0x80), bench::NOBODY, DropReason::Geneve, "a control packet"),
-        (with(44, 8), bench::NOBODY, DropReason::Geneve, "no Ethernet inside"),
-        (with(62, 0x81), bench::NOBODY, DropReason::Protocol, "a tag inside"),
-        (good[..60].to_vec(), bench::NOBODY, DropReason::Malformed, "cut short"),
+        (with(42, 0x40), test_run::NOBODY, DropReason::Geneve, "another version"),
+        (with(43, 0x40), test_run::NOBODY, DropReason::Geneve, "critical options"),
+        (with(43, 0x80), test_run::NOBODY, DropReason::Geneve, "a control packet"),
+        (with(44, 8), test_run::NOBODY, DropReason::Geneve, "no Ethernet inside"),
+        (with(62, 0x81), test_run::NOBODY, DropReason::Protocol, "a tag inside"),
+        (good[..60].to_vec(), test_run::NOBODY, DropReason::Malformed, "cut short"),
     ];
     for (frame, owner, reason, what) in &refused {
-        assert_eq!(bench.dropped_for(Program::UplinkIn, bench::UPLINK, *owner, frame), Some(*reason), "{what}");
+        assert_eq!(bench.dropped_for(Program::UplinkIn, test_run::UPLINK, *owner, frame), Some(*reason), "{what}");
     }
     bench.lease(1, 8);
-    let stale = bench.dropped_for(Program::UplinkIn, bench::UPLINK, 1, &good);
+    let stale = bench.dropped_for(Program::UplinkIn, test_run::UPLINK, 1, &good);
     assert_eq!(stale, Some(DropReason::NoTenant), "a binding dies with its lease");
     let out = bench.run(Program::SlotOut, 1, &frames::v4(GUEST, FAR, Carried::Udp, b"x"));
     assert_eq!((out.verdict, ends(&out.frame).0), (OK, text(slot4(1))), "and its packets go the unbound way");
     bench.state(1, 8, SlotState::Scrubbing);
-    let gone = bench.dropped_for(Program::UplinkIn, bench::UPLINK, 1, &good);
+    let gone = bench.dropped_for(Program::UplinkIn, test_run::UPLINK, 1, &good);
     assert_eq!(gone, Some(DropReason::NotLeased));
 }
 
@@ -339,10 +339,10 @@ fn an_ipv6_underlay_carries_the_tunnel_both_ways() {
     let sent = frames::v4(GUEST, FAR, Carried::Tcp, b"over IPv6");
     let out = bench.run(Program::SlotOut, 0, &sent);
     assert_eq!((out.verdict, out.frame.len()), (REDIRECT, sent.len() + 70));
-    assert_eq!(ends(&out.frame), (text6(bench::UNDERLAY6), text6(REMOTE6)));
+    assert_eq!(ends(&out.frame), (text6(test_run::UNDERLAY6), text6(REMOTE6)));
     adds_up(&out.frame);
     let inner = frames::v4(FAR, TENANT, Carried::Tcp, b"reply");
-    let run = bench.run(Program::UplinkIn, bench::UPLINK, &bench::geneve6(REMOTE6, VNI, &inner));
+    let run = bench.run(Program::UplinkIn, test_run::UPLINK, &test_run::geneve6(REMOTE6, VNI, &inner));
     assert_eq!((run.verdict, ends(&run.frame)), (REDIRECT, (text(FAR), text(GUEST))));
     assert_eq!(EtherType(u16::from_be_bytes([run.frame[12], run.frame[13]])), EtherType::IPV4);
     adds_up(&run.frame);
@@ -359,25 +359,25 @@ fn a_tunnel_devices_dummies_become_the_bound_ones_and_back() {
     let clear = frames::v4(GUEST, FAR, Carried::Udp, b"x");
     assert_eq!(bench.dropped(Program::SlotOut, 1, &clear), Some(DropReason::WrongPath));
 
-    let dummy = bench::DUMMY_VNI + 1;
-    let device = bench::geneve_between(bench::UNDERLAY, bench::DUMMY_REMOTE, dummy, &clear);
-    let out = bench.run(Program::UplinkOut, bench::UPLINK, &device);
-    assert_eq!((out.verdict, ends(&out.frame)), (REDIRECT, (text(bench::UNDERLAY), text(REMOTE))));
+    let dummy = test_run::DUMMY_VNI + 1;
+    let device = test_run::geneve_between(test_run::UNDERLAY, test_run::DUMMY_REMOTE, dummy, &clear);
+    let out = bench.run(Program::UplinkOut, test_run::UPLINK, &device);
+    assert_eq!((out.verdict, ends(&out.frame)), (REDIRECT, (text(test_run::UNDERLAY), text(REMOTE))));
     assert_eq!((&out.frame[46..49], &out.frame[50..56]), (&[0x12, 0x34, 0x56][..], &peer_mac[..]));
     assert_eq!(ends(&out.frame[50..]), (text(TENANT), text(FAR)));
     adds_up(&out.frame);
-    let again = bench.run(Program::UplinkOut, bench::UPLINK, &out.frame);
+    let again = bench.run(Program::UplinkOut, test_run::UPLINK, &out.frame);
     assert_eq!((again.verdict, &again.frame), (UNSPEC, &out.frame), "a real VNI passes");
 
     let inner = frames::v4(FAR, TENANT, Carried::Tcp, b"reply");
-    let run = bench.run(Program::UplinkIn, bench::UPLINK, &bench::geneve(REMOTE, VNI, 2, &inner));
-    assert_eq!((run.verdict, ends(&run.frame)), (UNSPEC, (text(bench::DUMMY_REMOTE), text(bench::UNDERLAY))));
+    let run = bench.run(Program::UplinkIn, test_run::UPLINK, &test_run::geneve(REMOTE, VNI, 2, &inner));
+    assert_eq!((run.verdict, ends(&run.frame)), (UNSPEC, (text(test_run::DUMMY_REMOTE), text(test_run::UNDERLAY))));
     assert_eq!(run.frame[46..49], dummy.to_be_bytes()[1..]);
-    assert_eq!((&run.frame[58..64], ends(&run.frame[58..]).1), (&bench::DEVICE_MAC[..], text(GUEST)));
+    assert_eq!((&run.frame[58..64], ends(&run.frame[58..]).1), (&test_run::DEVICE_MAC[..], text(GUEST)));
     adds_up(&run.frame);
 
     bench.bind(1, &BindingRecord { generation: 3, ..BindingRecord::default() });
-    let unbound = bench.dropped_for(Program::UplinkOut, bench::UPLINK, 1, &device);
+    let unbound = bench.dropped_for(Program::UplinkOut, test_run::UPLINK, 1, &device);
     assert_eq!(unbound, Some(DropReason::WrongPath));
 }
 
@@ -387,10 +387,10 @@ fn the_network_may_know_a_slot_by_another_address() {
         return;
     };
     let external = [203, 0, 113, 3];
-    let out = bench.run(Program::UplinkOut, bench::UPLINK, &frames::v4(slot4(1), FAR, Carried::Tcp, b"x"));
+    let out = bench.run(Program::UplinkOut, test_run::UPLINK, &frames::v4(slot4(1), FAR, Carried::Tcp, b"x"));
     assert_eq!((out.verdict, ends(&out.frame).0), (UNSPEC, text(external)));
     adds_up(&out.frame);
-    let back = bench.run(Program::UplinkIn, bench::UPLINK, &frames::v4(FAR, external, Carried::Tcp, b"x"));
+    let back = bench.run(Program::UplinkIn, test_run::UPLINK, &frames::v4(FAR, external, Carried::Tcp, b"x"));
     assert_eq!((back.verdict, ends(&back.frame).1), (UNSPEC, text(slot4(1))));
     adds_up(&back.frame);
 }
@@ -403,13 +403,13 @@ fn the_uplinks_other_traffic_is_left_alone() {
     let others = [
         frames::v4(FAR, ROUTER, Carried::Tcp, b"x"),
         frames::v6(FAR6, GUEST6, Carried::Udp, b"x"),
-        bench::arp(1, [2; 6], FAR, ROUTER),
+        test_run::arp(1, [2; 6], FAR, ROUTER),
         frames::udp4(FAR, ROUTER, (1, 6_081), &[0; 40]),
         vec![0xff; 14],
     ];
     for frame in &others {
         for program in [Program::UplinkIn, Program::UplinkOut] {
-            let run = bench.run(program, bench::UPLINK, frame);
+            let run = bench.run(program, test_run::UPLINK, frame);
             assert_eq!((run.verdict, &run.frame), (UNSPEC, frame), "{program:?}");
         }
     }
@@ -421,15 +421,15 @@ fn redirected_packets_pass_the_stack_by() {
     bench.lease(1, 1);
     let out = bench.run(Program::SlotOut, 1, &frames::v4(GUEST, FAR, Carried::Tcp, b"x"));
     assert_eq!((out.verdict, ends(&out.frame).0, out.frame[22]), (REDIRECT, text(slot4(1)), 63), "one hop less");
-    assert_eq!(out.frame[..6], bench::NEXT_HOP_MAC);
+    assert_eq!(out.frame[..6], test_run::NEXT_HOP_MAC);
     adds_up(&out.frame);
-    let local = bench.run(Program::SlotOut, 1, &frames::v4(GUEST, bench::UNDERLAY, Carried::Tcp, b"x"));
+    let local = bench.run(Program::SlotOut, 1, &frames::v4(GUEST, test_run::UNDERLAY, Carried::Tcp, b"x"));
     assert_eq!(local.verdict, OK, "this host's own address is the stack's");
-    let back = bench.run(Program::UplinkIn, bench::UPLINK, &frames::v4(FAR, slot4(1), Carried::Tcp, b"x"));
+    let back = bench.run(Program::UplinkIn, test_run::UPLINK, &frames::v4(FAR, slot4(1), Carried::Tcp, b"x"));
     assert_eq!((back.verdict, ends(&back.frame).1), (REDIRECT, text(GUEST)));
     adds_up(&back.frame);
     let unleased = frames::v4(FAR, slot4(0), Carried::Tcp, b"x");
-    assert_eq!(bench.dropped_for(Program::UplinkIn, bench::UPLINK, 0, &unleased), Some(DropReason::NotLeased));
+    assert_eq!(bench.dropped_for(Program::UplinkIn, test_run::UPLINK, 0, &unleased), Some(DropReason::NotLeased));
 }
 
 #[test]

@@ -18,6 +18,7 @@ nft                              nftables
 iptables                         iptables
 bpftool                          bpftool
 conntrack                        conntrack
+ethtool                          ethtool
 /usr/lib/cni/bridge              containernetworking-plugins
 /usr/lib/podman/netavark         netavark
 jq                               jq

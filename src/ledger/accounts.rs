@@ -36,6 +36,7 @@ impl Accounts {
         }
     }
 
+    #[cfg(debug_assertions)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, User)> {
         self.0.iter().map(|(uid, user)| (*uid, *user))
     }

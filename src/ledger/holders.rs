@@ -85,6 +85,7 @@ impl Holders {
         unused
     }
 
+    #[cfg(debug_assertions)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (HolderId, &Holder)> {
         (0..).map(HolderId).zip(&self.table).filter_map(|(id, holder)| Some((id, holder.as_ref()?)))
     }

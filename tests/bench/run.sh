@@ -66,7 +66,7 @@ build() {
     cc -O2 -o "$CONNECT" "$BENCH/connect.c"
     say "building the lease client"
     # As the Makefile builds netslot, so that they share what is built already.
-    LEASE=$(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target "$target" \
+    LEASE=$(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --quiet --release --target "$target" \
         --bench lease --message-format json | jq --raw-output 'select(.target.name? == "lease") | .executable // empty')
     export BASELINE CONNECT ENTER LEASE OUT
 }
