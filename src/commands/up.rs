@@ -171,6 +171,8 @@ struct PlanJson {
     remove: Vec<ReasonJson>,
     make: Vec<MakeJson>,
     left_alone: Vec<ReasonJson>,
+    /// Whether the host's own rules are to be replaced.
+    root_rules: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -190,6 +192,7 @@ impl From<&Plan> for PlanJson {
         let reason = |slot: SlotId, why: &str| ReasonJson { slot: slot.number(), why: why.into() };
         Self {
             adopted: plan.adopted,
+            root_rules: plan.root_rules,
             remove: plan.remove.iter().map(|r| reason(r.slot, &r.why)).collect(),
             make: plan
                 .make
