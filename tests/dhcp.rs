@@ -1,13 +1,13 @@
 //! The DHCP answers that a guest gets from the program on its tap, one row per message and state of RFC 2131.
 
-mod test_run;
 #[path = "common/frames.rs"]
 mod frames;
+mod test_run;
 
-use test_run::{Bench, GUEST, OK, REDIRECT};
 use frames::{GATEWAY_MAC, GUEST_MAC, adds_up, ends};
 use netslot::bpf::Program;
 use netslot_abi::DropReason;
+use test_run::{Bench, GUEST, OK, REDIRECT};
 
 const GATEWAY: [u8; 4] = [172, 16, 0, 1];
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];

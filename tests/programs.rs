@@ -1,16 +1,16 @@
 //! The programs themselves, run by the kernel on one packet at a time (`BPF_PROG_TEST_RUN`): every job of theirs, valid
 //! and hostile, with the maps that the daemon would have written.
 
-mod test_run;
 #[path = "common/frames.rs"]
 mod frames;
+mod test_run;
 
-use test_run::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
 use etherparse::{EtherType, PacketBuilder, TransportSlice};
 use frames::{Carried, GATEWAY_MAC, GUEST_MAC, adds_up, ends, quoted_ends};
 use netslot::bpf::{Forward, Program};
 use netslot::config::Tunnel;
 use netslot_abi::{BindingRecord, DropReason, SlotState, bind_flag, bind_mode};
+use test_run::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
 
 const FAR: [u8; 4] = [192, 0, 2, 77];
 const FAR6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77];
