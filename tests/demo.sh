@@ -140,7 +140,7 @@ use_slots() {
 }
 
 give_back() {
-    step "6. Given back: each is scrubbed, and leased again only when it is as it was."
+    step "6. Given back: each is cleaned before anybody gets it again."
     "$NETSLOT" list --state leased --json | jq --raw-output '.[] | "\(.slot) \(.generation)"' >/run/leased
     while read -r slot generation; do
         run "$NETSLOT" release "$slot" --generation "$generation"
