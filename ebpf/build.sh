@@ -25,6 +25,10 @@ command -v "$linker" >/dev/null || {
 flags="-C linker=$linker -C target-cpu=v3 -C link-arg=--btf -C debuginfo=2 -C linker-plugin-lto -C panic=abort
  -C link-arg=--disable-expand-memcpy-in-order --cfg=bpf_target_arch=\"x86_64\"
  --remap-path-prefix=$root=/netslot --remap-path-prefix=$cargo_home=/cargo"
+# Where a crate came from is no part of the object.
+for source in "$cargo_home"/registry/src/*; do
+	flags="$flags --remap-path-prefix=$source=/crates"
+done
 
 set -- "${1-}"
 unset RUSTFLAGS CARGO_BUILD_RUSTFLAGS RUSTC RUSTC_WRAPPER || true
