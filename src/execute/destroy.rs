@@ -46,6 +46,8 @@ pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Resul
             let links = socket.dump(route::dump_links, Link::read)?;
             let mut groups: Vec<u32> =
                 links.iter().map(|l| l.group).filter(|g| address::is_host_end_group(*g)).collect();
+            // Nothing promises the order of a dump, and asking for a group that is gone already is an error.
+            groups.sort_unstable();
             groups.dedup();
             for group in groups {
                 if stop.load(Ordering::Relaxed) {

@@ -16,7 +16,7 @@ use super::rules::Rules;
 use super::template::Template;
 use crate::config::Config;
 use crate::netlink::Socket;
-use crate::plan::diff::{LeftAlone, Make, diff, diff_of};
+use crate::plan::diff::{LeftAlone, Make, diff, diff_of, of_phase};
 use crate::plan::{Blueprint, Found, Observed, Part, Parts, Phase, Plan};
 use crate::slot::SlotId;
 use crate::sys::lock::Lock;
@@ -303,11 +303,7 @@ fn make_round(
     as_group: bool,
 ) -> Result<Vec<u32>, PassError> {
     let (threads, stop, progress) = (orders.config.threads, orders.stop, orders.progress);
-    let part = |phase: Phase| -> Vec<Make> {
-        let of_phase = |m: &Make| Make { slot: m.slot, parts: m.parts.of_phase(phase) };
-        round.iter().map(of_phase).filter(|m| !m.parts.is_empty()).collect()
-    };
-    let (make, raise, outside) = (part(Phase::Make), part(Phase::Raise), part(Phase::Host));
+    let [make, raise, outside] = [Phase::Make, Phase::Raise, Phase::Host].map(|phase| of_phase(round, phase));
     let times = progress.phase("make", make.len(), || site.make(&make, threads, stop, progress))?;
     progress.phase("raise", raise.len(), || site.make(&raise, threads, stop, progress))?;
     progress.phase("host", outside.len(), || host.make(&outside, as_group, stop, progress))?;

@@ -69,12 +69,13 @@ impl Plan {
     pub fn repaired(&self) -> usize {
         self.make.len() - self.created()
     }
+}
 
-    /// What one phase has to make.
-    pub fn of_phase(&self, phase: Phase) -> Vec<Make> {
-        let part = |m: &Make| Make { slot: m.slot, parts: m.parts.of_phase(phase) };
-        self.make.iter().map(part).filter(|m| !m.parts.is_empty()).collect()
-    }
+/// What one phase has to make of it.
+#[must_use]
+pub fn of_phase(make: &[Make], phase: Phase) -> Vec<Make> {
+    let part = |m: &Make| Make { slot: m.slot, parts: m.parts.of_phase(phase) };
+    make.iter().map(part).filter(|m| !m.parts.is_empty()).collect()
 }
 
 /// Compares the whole pool. A leased slot is never touched: what is wrong with it is reported.
@@ -146,7 +147,7 @@ mod tests {
             assert!(observed.slots.remove(&removal.slot).is_some(), "slot {} is not there to remove", removal.slot);
         }
         for phase in [Phase::Make, Phase::Raise, Phase::Host] {
-            for make in plan.of_phase(phase) {
+            for make in of_phase(&plan.make, phase) {
                 let found = observed.slots.entry(make.slot).or_insert(Found::Parts(Parts::NONE));
                 let Found::Parts(there) = found else { panic!("slot {} was to be removed first", make.slot) };
                 for part in make.parts.iter() {
