@@ -20,6 +20,16 @@ pub const MTU_MIN: u32 = 576;
 /// Smallest MTU that carries IPv6 (RFC 8200); below it the kernel gives a device no IPv6 at all.
 pub const MTU_MIN_IPV6: u32 = 1_280;
 
+/// Name servers that DHCP tells of: what the record of the programs has room for (`ebpf/abi`, `DHCP_OPTIONS_BYTES`).
+pub const NAME_SERVERS_MAX: usize = 8;
+
+/// Shortest DHCP lease, seconds: clients ask again at half of it (RFC 2131, 4.4.5), and RFC 2131 has them wait a minute
+/// between two tries.
+pub const DHCP_LEASE_S_MIN: u32 = 120;
+
+/// Longest DHCP lease, seconds: the number above it means "for ever" (RFC 2131, 3.3).
+pub const DHCP_LEASE_S_MAX: u32 = u32::MAX - 1;
+
 /// Largest MTU of a tap: 65,535 less its Ethernet header (`tun_net_initialize`, drivers/net/tun.c).
 pub const MTU_MAX: u32 = 65_521;
 

@@ -73,7 +73,7 @@ impl Answer {
 }
 
 fn bench() -> Option<Bench> {
-    let mut bench = Bench::with(|_| (), |settings| settings.name_servers = Box::leak(Box::new([[9, 9, 9, 9].into()])))?;
+    let mut bench = Bench::new(|config| config.guest.dns = vec![[9, 9, 9, 9].into()])?;
     bench.lease(0, 1);
     Some(bench)
 }

@@ -7,7 +7,8 @@ mod test_run;
 
 use etherparse::{EtherType, PacketBuilder, TransportSlice};
 use frames::{Carried, GATEWAY_MAC, GUEST_MAC, adds_up, ends, quoted_ends};
-use netslot::bpf::{Forward, Program};
+use netslot::bpf::Program;
+use netslot::config::Forward;
 use netslot::config::Tunnel;
 use netslot_abi::{BindingRecord, DropReason, SlotState, bind_flag, bind_mode};
 use test_run::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
@@ -383,7 +384,7 @@ fn a_tunnel_devices_dummies_become_the_bound_ones_and_back() {
 
 #[test]
 fn the_network_may_know_a_slot_by_another_address() {
-    let Some(mut bench) = Bench::with(|_| (), |settings| settings.external_v4 = "203.0.113.0/24".parse().ok()) else {
+    let Some(mut bench) = Bench::new(|config| config.external_cidr = "203.0.113.0/24".parse().ok()) else {
         return;
     };
     let external = [203, 0, 113, 3];
@@ -397,7 +398,7 @@ fn the_network_may_know_a_slot_by_another_address() {
 
 #[test]
 fn the_uplinks_other_traffic_is_left_alone() {
-    let Some(mut bench) = Bench::with(|_| (), |settings| settings.external_v4 = "203.0.113.0/24".parse().ok()) else {
+    let Some(mut bench) = Bench::new(|config| config.external_cidr = "203.0.113.0/24".parse().ok()) else {
         return;
     };
     let others = [
@@ -417,7 +418,7 @@ fn the_uplinks_other_traffic_is_left_alone() {
 
 #[test]
 fn redirected_packets_pass_the_stack_by() {
-    let Some(mut bench) = Bench::with(|_| (), |settings| settings.forward = Forward::Redirect) else { return };
+    let Some(mut bench) = Bench::new(|config| config.forward = Forward::Redirect) else { return };
     bench.lease(1, 1);
     let out = bench.run(Program::SlotOut, 1, &frames::v4(GUEST, FAR, Carried::Tcp, b"x"));
     assert_eq!((out.verdict, ends(&out.frame).0, out.frame[22]), (REDIRECT, text(slot4(1)), 63), "one hop less");

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use datapath_world::{NETWORK, NETWORK6, VNET_BYTES, World};
-use netslot::bpf::Forward;
+use netslot::config::Forward;
 use netslot::sys::netns::within;
 use netslot_abi::DropReason as R;
 

@@ -4,15 +4,14 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::pin::PinError;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use netslot_abi::{ConfigRecord, LAYOUT_VERSION};
 use zerocopy::IntoBytes as _;
 
-use super::views::{Counters, MapCells, MapStore};
-use super::{OBJECT, Program, pins};
+use super::{Maps, OBJECT, Program, pins};
 use crate::sys::bpf;
 
 /// Why the programs or maps cannot be used. What was pinned before is as it was.
@@ -49,10 +48,16 @@ pub enum DatapathError {
         /// What ours is.
         expected: String,
     },
+    /// Some of the pool's maps are pinned, and this one is not.
+    #[error(
+        "{} is missing, though others of the pool's maps are there: what it held is lost. Take the pool down with \
+         'netslot destroy', and up again", .0.display()
+    )]
+    Missing(PathBuf),
     /// Pinned for fewer slots: an eBPF array cannot grow.
     #[error(
         "{path} has room for {found} entries, {needed} are needed: `slots_max` was raised. Take the pool down with \
-         'netslot down' and up again, or keep the old number",
+         'netslot destroy' and up again, or keep the old number",
         path = path.display()
     )]
     TooSmall {
@@ -129,10 +134,7 @@ pub struct Datapath {
     record: ConfigRecord,
     programs: Programs,
     config: MapData,
-    ledger: MapData,
-    bindings: MapData,
-    tenants: MapData,
-    counters: MapData,
+    maps: Maps,
 }
 
 impl Datapath {
@@ -149,14 +151,17 @@ impl Datapath {
         for kind in &pins::STATE {
             pins::open(dir, kind, record.slots)?;
         }
-        match Self::adopt(dir, record)? {
+        match Self::adopted(dir, record)? {
             Some(adopted) => Ok(adopted),
             None => Self::load(dir, record),
         }
     }
 
-    /// The pinned set, if it is whole and says what `record` says.
-    fn adopt(dir: &Path, record: &ConfigRecord) -> Result<Option<Self>, DatapathError> {
+    /// The pinned set, if it is whole and says what `record` says. It makes nothing.
+    ///
+    /// # Errors
+    /// [`DatapathError`].
+    pub fn adopted(dir: &Path, record: &ConfigRecord) -> Result<Option<Self>, DatapathError> {
         let Some(config) = pins::open(dir, &pins::CONFIG, record.slots)? else { return Ok(None) };
         let path = dir.join(pins::CONFIG.name);
         let failed = |error| DatapathError::Map { path: path.clone(), error: Box::new(error) };
@@ -187,9 +192,9 @@ impl Datapath {
                 None => return Ok(None),
             }
         }
-        let Ok([ledger, bindings, tenants, counters]) = <[MapData; 4]>::try_from(state) else { return Ok(None) };
-        let (dir, record, programs) = (dir.into(), *record, Programs::Adopted(programs));
-        Ok(Some(Self { dir, record, programs, config, ledger, bindings, tenants, counters }))
+        let Ok(state) = <[MapData; 4]>::try_from(state) else { return Ok(None) };
+        let maps = Maps::of(dir, state)?;
+        Ok(Some(Self { dir: dir.into(), record: *record, programs: Programs::Adopted(programs), config, maps }))
     }
 
     fn load(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
@@ -206,16 +211,13 @@ impl Datapath {
             let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
             classifier_mut(&mut object, program)?.load().map_err(failed)?;
         }
-        Ok(Self {
-            dir: dir.into(),
-            record: *record,
-            config,
-            ledger: taken(&mut object, pins::LEDGER.name)?,
-            bindings: taken(&mut object, pins::BINDINGS.name)?,
-            tenants: taken(&mut object, pins::TENANTS.name)?,
-            counters: taken(&mut object, pins::COUNTERS.name)?,
-            programs: Programs::Loaded(object),
-        })
+        let mut state = Vec::with_capacity(pins::STATE.len());
+        for kind in &pins::STATE {
+            state.push(taken(&mut object, kind.name)?);
+        }
+        let state = <[MapData; 4]>::try_from(state).map_err(|_| DatapathError::Incomplete("maps"))?;
+        let maps = Maps::of(dir, state)?;
+        Ok(Self { dir: dir.into(), record: *record, config, maps, programs: Programs::Loaded(object) })
     }
 
     /// Pins programs and configuration, each in one step over its predecessor. Call it when the programs are attached.
@@ -270,37 +272,20 @@ impl Datapath {
         }
     }
 
-    /// The ledger and the bindings as memory, and the tenants' map kept in step with them: the ledger's store.
-    ///
-    /// # Errors
-    /// [`DatapathError`].
-    pub fn store(&self) -> Result<MapStore, DatapathError> {
-        let map = |name, data: &MapData, words| {
-            crate::sys::mmap::Mapping::new(data.fd(), words).map_err(|errno| DatapathError::Mmap(name, errno))
-        };
-        let slots = self.record.slots;
-        let words = slots as usize * crate::ledger::WORDS;
-        let cells = MapCells::new(map("ledger", &self.ledger, words)?, map("bindings", &self.bindings, words)?, slots);
-        let failed = |error| DatapathError::Map { path: self.dir.join(pins::TENANTS.name), error: Box::new(error) };
-        let tenants = reopened(&self.tenants).map_err(failed)?;
-        Ok(MapStore::new(cells, HashMap::try_from(Map::HashMap(tenants)).map_err(failed)?))
+    /// The maps that hold state.
+    #[must_use]
+    pub const fn maps(&self) -> &Maps {
+        &self.maps
     }
 
-    /// The slots' counters.
+    /// A program's number in the kernel, which a filter shows.
     ///
     /// # Errors
-    /// [`DatapathError`].
-    pub fn counters(&self) -> Result<Counters, DatapathError> {
-        let failed = |error| DatapathError::Map { path: self.dir.join(pins::COUNTERS.name), error: Box::new(error) };
-        let data = reopened(&self.counters).map_err(failed)?;
-        let map = PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?;
-        Ok(Counters::new(map))
+    /// [`DatapathError::Program`].
+    pub fn id(&self, program: Program) -> Result<u32, DatapathError> {
+        let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
+        Ok(self.classifier(program)?.info().map_err(failed)?.id())
     }
-}
-
-/// A second descriptor of the same map.
-fn reopened(map: &MapData) -> Result<MapData, MapError> {
-    MapData::from_id(map.info()?.id())
 }
 
 /// Writes what the programs are told, and freezes it.

@@ -4,6 +4,7 @@
 //! ```text
 //!   record        what the programs are told, from the configuration (pure)
 //!   pins          bpf_dir: which maps and programs are pinned there, and whether they fit
+//!   maps          the maps that hold state, opened from their pins
 //!   load          object + pins → Datapath
 //!   views         ledger and bindings as mapped words, tenants, counters
 //!   attach        Datapath → filters on blocks and devices
@@ -11,12 +12,14 @@
 
 pub mod attach;
 pub mod load;
+pub mod maps;
 mod pins;
 pub mod record;
 pub mod views;
 
 pub use load::{Datapath, DatapathError, Origin};
-pub use record::{Forward, Settings};
+pub use maps::Maps;
+pub use record::Settings;
 pub use views::{Counters, MapCells, MapStore};
 
 /// The programs, in the order of their names.

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netslot_abi::{ConfigRecord, DHCP_OPTIONS_BYTES, LAYOUT_VERSION, forward, tunnel};
 
-use crate::address::{self, Ipv4Net, Ipv6Net};
-use crate::config::{Config, Tunnel};
+use crate::address;
+use crate::config::{Config, Forward, Tunnel};
+use crate::limits::NAME_SERVERS_MAX;
 use crate::slot::{IfIndex, Mac, SlotId};
 
 /// UDP port of Geneve (RFC 8926).
@@ -20,19 +21,6 @@ pub const DUMMY_REMOTE_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// The same for IPv6: out of the discard prefix (RFC 6666).
 pub const DUMMY_REMOTE_V6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 8);
 
-/// Name servers that the DHCP options have room for.
-pub const NAME_SERVERS_MAX: usize = 8;
-
-/// Whether a slot's packets pass root's stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Forward {
-    /// Through root's routing and rules.
-    #[default]
-    Stack,
-    /// From device to device, past root's rules.
-    Redirect,
-}
-
 /// Everything the programs' record is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
@@ -40,29 +28,19 @@ pub struct Settings<'a> {
     pub config: &'a Config,
     /// The guest's MTU.
     pub mtu: u32,
-    /// The device towards the network.
+    /// The device towards the network; 0 = none yet, and nothing is attached to it.
     pub uplink: IfIndex,
     /// This host's address on the tunnel's underlay; `None` = no tunnel over IPv4.
     pub underlay_v4: Option<Ipv4Addr>,
     /// This host's IPv6 address on the tunnel's underlay; `None` = no tunnel over IPv6.
     pub underlay_v6: Option<Ipv6Addr>,
-    /// Whether packets pass root's stack.
-    pub forward: Forward,
-    /// Range of the addresses that the network knows the slots by; `None` = their own.
-    pub external_v4: Option<Ipv4Net>,
-    /// The same for IPv6.
-    pub external_v6: Option<Ipv6Net>,
-    /// Name servers told by DHCP; those past [`NAME_SERVERS_MAX`] are not told.
-    pub name_servers: &'a [Ipv4Addr],
-    /// Seconds of a DHCP lease.
-    pub dhcp_lease_s: u32,
 }
 
 impl Settings<'_> {
     /// The record for the `config` map.
     #[must_use]
     pub fn record(&self) -> ConfigRecord {
-        let Config { guest, slot_cidr, slot_cidr6, .. } = self.config;
+        let Config { guest, slot_cidr, slot_cidr6, external_cidr, external_cidr6, .. } = self.config;
         let first = SlotId::first(1).next().expect("there is a slot 0");
         // Without both, the slots have no IPv6.
         let v6 = guest.ip6.zip(*slot_cidr6);
@@ -74,8 +52,8 @@ impl Settings<'_> {
             vni_base: self.config.vni_base,
             object_id: super::object_id(),
             uplink: self.uplink.0,
-            dhcp_lease_s: self.dhcp_lease_s,
-            forward: match self.forward {
+            dhcp_lease_s: guest.dhcp_lease_s,
+            forward: match self.config.forward {
                 Forward::Stack => forward::STACK,
                 Forward::Redirect => forward::REDIRECT,
             },
@@ -94,13 +72,13 @@ impl Settings<'_> {
             guest_v4: guest.ip.addr.octets(),
             gateway_v4: guest.gateway_ip.octets(),
             slot_v4: address::slot_ip(*slot_cidr, first).octets(),
-            external_v4: self.external_v4.map_or([0; 4], |range| address::slot_ip(range, first).octets()),
+            external_v4: external_cidr.map_or([0; 4], |range| address::slot_ip(range, first).octets()),
             underlay_v4: self.underlay_v4.map_or([0; 4], |address| address.octets()),
             dummy_remote_v4: DUMMY_REMOTE_V4.octets(),
             guest_v6: v6.map_or([0; 16], |(guest, _)| guest.addr.octets()),
             gateway_link_local: link_local(guest.gateway_mac).octets(),
             slot_v6: v6.map_or([0; 16], |(_, range)| address::slot_ip6(range, first).octets()),
-            external_v6: self.external_v6.map_or([0; 16], |range| address::slot_ip6(range, first).octets()),
+            external_v6: external_cidr6.map_or([0; 16], |range| address::slot_ip6(range, first).octets()),
             underlay_v6: self.underlay_v6.map_or([0; 16], |address| address.octets()),
             dummy_remote_v6: DUMMY_REMOTE_V6.octets(),
             dhcp_options: self.dhcp_options(),
@@ -117,7 +95,7 @@ impl Settings<'_> {
         options.add(1, &mask.to_be_bytes());
         options.add(3, &gateway);
         options.add(26, &u16::try_from(self.mtu).unwrap_or(u16::MAX).to_be_bytes());
-        let servers = &self.name_servers[..self.name_servers.len().min(NAME_SERVERS_MAX)];
+        let servers = &guest.dns[..guest.dns.len().min(NAME_SERVERS_MAX)];
         if !servers.is_empty() {
             let octets: Vec<u8> = servers.iter().flat_map(Ipv4Addr::octets).collect();
             options.add(6, &octets);
@@ -157,7 +135,13 @@ mod tests {
 
     #[test]
     fn the_record_says_what_the_configuration_says() {
-        let mut config = Config { slot_cidr6: "fd00:6e73::/64".parse().ok(), ..Config::default() };
+        let mut config = Config {
+            slot_cidr6: "fd00:6e73::/64".parse().ok(),
+            external_cidr: "203.0.113.0/24".parse().ok(),
+            forward: Forward::Redirect,
+            ..Config::default()
+        };
+        config.guest.dns = vec![[9, 9, 9, 9].into(), [1, 1, 1, 1].into()];
         config.guest.ip6 = "fd00::2/64".parse().ok();
         let settings = Settings {
             config: &config,
@@ -165,11 +149,6 @@ mod tests {
             uplink: IfIndex(7),
             underlay_v4: Some([192, 0, 2, 1].into()),
             underlay_v6: None,
-            forward: Forward::Redirect,
-            external_v4: "203.0.113.0/24".parse().ok(),
-            external_v6: None,
-            name_servers: &[[9, 9, 9, 9].into(), [1, 1, 1, 1].into()],
-            dhcp_lease_s: 3_600,
         };
         let record = settings.record();
         assert_eq!((record.slots, record.ifindex_base, record.uplink), (1_000, 100_000, 7));

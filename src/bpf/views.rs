@@ -1,5 +1,6 @@
 //! The pinned maps as the rest of netslot sees them: the ledger's store, and counters that add up over processors.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
@@ -52,12 +53,12 @@ type Tenants = HashMap<MapData, [u8; size_of::<TenantKey>()], [u8; 4]>;
 /// that they lead to, a key whose binding is gone leads nowhere, and whoever is killed in between leaves nothing open.
 #[derive(Debug)]
 pub struct MapStore {
-    records: Records<MapCells>,
+    records: Records<Arc<MapCells>>,
     tenants: Tenants,
 }
 
 impl MapStore {
-    pub(super) const fn new(cells: MapCells, tenants: Tenants) -> Self {
+    pub(super) const fn new(cells: Arc<MapCells>, tenants: Tenants) -> Self {
         Self { records: Records(cells), tenants }
     }
 

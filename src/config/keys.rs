@@ -6,10 +6,11 @@ use serde_json::Value as Json;
 use toml::de::DeValue;
 
 use super::value::{self, ValueError};
-use super::{Config, Empty, Tunnel};
+use super::{Config, Empty, Forward, Tunnel};
 use crate::limits::{
-    CONNECTIONS_MAX, IFINDEX_BASE_MIN, IFINDEX_MAX, MTU_MAX, MTU_MIN, REPLY_BYTES_MAX, REPLY_BYTES_MIN,
-    RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX, WAIT_MS_MAX, WAITERS_MAX,
+    CONNECTIONS_MAX, DHCP_LEASE_S_MAX, DHCP_LEASE_S_MIN, IFINDEX_BASE_MIN, IFINDEX_MAX, MTU_MAX, MTU_MIN,
+    NAME_SERVERS_MAX, REPLY_BYTES_MAX, REPLY_BYTES_MIN, RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX, WAIT_MS_MAX,
+    WAITERS_MAX,
 };
 
 /// One key: its name as people write it, sections with dots.
@@ -47,7 +48,7 @@ fn number_or(value: Option<u32>, word: &str) -> Json {
 }
 
 /// Every key, in the order in which they are shown: those without a section first.
-pub(super) static KEYS: [Key; 35] = [
+pub(super) static KEYS: [Key; 40] = [
     Key { name: "slots", read: |c, v| set(&mut c.slots, value::integer(v, 1, SLOTS_MAX)), show: |c| c.slots.into() },
     Key {
         name: "slots_max",
@@ -78,6 +79,21 @@ pub(super) static KEYS: [Key; 35] = [
         name: "tunnel",
         read: |c, v| set(&mut c.tunnel, value::word(v, &[Tunnel::Ebpf, Tunnel::Geneve, Tunnel::Off], Tunnel::name)),
         show: |c| c.tunnel.name().into(),
+    },
+    Key {
+        name: "forward",
+        read: |c, v| set(&mut c.forward, value::word(v, &[Forward::Stack, Forward::Redirect], Forward::name)),
+        show: |c| c.forward.name().into(),
+    },
+    Key {
+        name: "external_cidr",
+        read: |c, v| set(&mut c.external_cidr, value::unless(v, NONE, value::slot_cidr)),
+        show: |c| or(c.external_cidr, NONE),
+    },
+    Key {
+        name: "external_cidr6",
+        read: |c, v| set(&mut c.external_cidr6, value::unless(v, NONE, value::slot_cidr6)),
+        show: |c| or(c.external_cidr6, NONE),
     },
     Key {
         name: "empty",
@@ -159,6 +175,16 @@ pub(super) static KEYS: [Key; 35] = [
             set(&mut c.guest.gateway_ip6, value::unless(v, NONE, read))
         },
         show: |c| or(c.guest.gateway_ip6, NONE),
+    },
+    Key {
+        name: "guest.dns",
+        read: |c, v| set(&mut c.guest.dns, value::name_servers(v, NAME_SERVERS_MAX)),
+        show: |c| c.guest.dns.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
+    },
+    Key {
+        name: "guest.dhcp_lease_s",
+        read: |c, v| set(&mut c.guest.dhcp_lease_s, value::integer(v, DHCP_LEASE_S_MIN, DHCP_LEASE_S_MAX)),
+        show: |c| c.guest.dhcp_lease_s.into(),
     },
     Key {
         name: "guest.tap",

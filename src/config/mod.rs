@@ -36,6 +36,12 @@ pub struct Config {
     pub mtu: Option<u32>,
     /// How a bound slot's packets travel.
     pub tunnel: Tunnel,
+    /// Whether slots' packets pass root's stack.
+    pub forward: Forward,
+    /// Range of the addresses that the network knows the slots by; `None` = their own.
+    pub external_cidr: Option<Ipv4Net>,
+    /// The same for IPv6.
+    pub external_cidr6: Option<Ipv6Net>,
     /// Dummy VNI of slot 0 (geneve mode).
     pub vni_base: u32,
     /// Vault, ledger, host-knob record.
@@ -82,6 +88,10 @@ pub struct Guest {
     pub ip6: Option<Ipv6Net>,
     /// The bridge's IPv6 address; set exactly when `ip6` is.
     pub gateway_ip6: Option<std::net::Ipv6Addr>,
+    /// Name servers that DHCP tells of, at most [`crate::limits::NAME_SERVERS_MAX`].
+    pub dns: Vec<std::net::Ipv4Addr>,
+    /// Seconds of a DHCP lease.
+    pub dhcp_lease_s: u32,
     /// Name of the tap.
     pub tap: LinkName,
     /// User that may open the tap; `None` = whoever has CAP_NET_ADMIN.
@@ -121,6 +131,27 @@ impl Tunnel {
             (Self::Off, _) => 0,
             (Self::Ebpf | Self::Geneve, Outer::V4) => GENEVE_BYTES + 20,
             (Self::Ebpf | Self::Geneve, Outer::V6) => GENEVE_BYTES + 40,
+        }
+    }
+}
+
+/// Whether slots' packets pass root's stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forward {
+    /// Through root's routing and rules.
+    #[default]
+    Stack,
+    /// From device to device, past root's rules.
+    Redirect,
+}
+
+impl Forward {
+    /// The word in the config.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stack => "stack",
+            Self::Redirect => "redirect",
         }
     }
 }
@@ -191,6 +222,9 @@ impl Default for Config {
             uplink: None,
             mtu: None,
             tunnel: Tunnel::Ebpf,
+            forward: Forward::Stack,
+            external_cidr: None,
+            external_cidr6: None,
             vni_base: 0xf0_0000,
             run_dir: "/run/netslot".into(),
             bpf_dir: "/sys/fs/bpf/netslot".into(),
@@ -214,6 +248,8 @@ impl Default for Guest {
             gateway_mac: Mac([0x06, 0x00, 0xac, 0x10, 0x00, 0x01]),
             ip6: None,
             gateway_ip6: None,
+            dns: Vec::new(),
+            dhcp_lease_s: 3_600,
             tap: "tap0".parse().expect("a device name"),
             owner: None,
             group: None,

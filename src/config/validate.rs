@@ -85,6 +85,7 @@ impl Judge<'_> {
             );
             self.refuse(&["slot_cidr", "slots_max", "slots"], problem);
         }
+        self.external_ranges();
         let Some(range6) = c.slot_cidr6 else { return };
         if address::slots_in6(range6) < u128::from(c.slots_max) {
             let fits = (0..=126).rev().map(|prefix| Net { prefix, ..range6 });
@@ -97,6 +98,38 @@ impl Judge<'_> {
                 fit.expect("65,536 fit a /0")
             );
             self.refuse(&["slot_cidr6", "slots_max", "slots"], problem);
+        }
+    }
+
+    /// As many addresses as slots, and none of them a slot's own: the uplink's programs tell the two apart.
+    fn external_ranges(&mut self) {
+        let c = self.config;
+        let few = c.external_cidr.filter(|range| address::slots_in(*range) < u64::from(c.slots_max));
+        let few6 = c.external_cidr6.filter(|range| address::slots_in6(*range) < u128::from(c.slots_max));
+        let shared = c.external_cidr.filter(|range| range.overlaps(c.slot_cidr));
+        let shared6 = c.external_cidr6.filter(|range| c.slot_cidr6.is_some_and(|own| own.overlaps(*range)));
+        let alone = c.external_cidr6.filter(|_| c.slot_cidr6.is_none());
+        for (key, few) in
+            [("external_cidr", few.map(|n| n.to_string())), ("external_cidr6", few6.map(|n| n.to_string()))]
+        {
+            if let Some(range) = few {
+                let problem = format!("{range} has too few addresses for {}", self.said("slots_max"));
+                self.refuse(&[key, "slots_max", "slots"], problem);
+            }
+        }
+        for (key, own, shared) in [
+            ("external_cidr", "slot_cidr", shared.map(|n| n.to_string())),
+            ("external_cidr6", "slot_cidr6", shared6.map(|n| n.to_string())),
+        ] {
+            if let Some(range) = shared {
+                let problem = format!("{range} overlaps {}: an address has one meaning", self.said(own));
+                self.refuse(&[key, own], problem);
+            }
+        }
+        if alone.is_some() {
+            let problem = "the slots have no IPv6 addresses to be known by others: set slot_cidr6, guest.ip6 and \
+                           guest.gateway_ip6, or leave it out";
+            self.refuse(&["external_cidr6"], problem.into());
         }
     }
 

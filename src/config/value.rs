@@ -137,16 +137,31 @@ pub(super) fn id(value: &DeValue<'_>) -> Result<u32, ValueError> {
 
 /// A list of user ids.
 pub(super) fn ids(value: &DeValue<'_>, max: usize) -> Result<Vec<u32>, ValueError> {
+    list(value, max, "a list of user ids, as in [0, 1000],", id)
+}
+
+/// A list of name servers.
+pub(super) fn name_servers(value: &DeValue<'_>, max: usize) -> Result<Vec<Ipv4Addr>, ValueError> {
+    list(value, max, "a list of name servers, as in [\"192.0.2.53\"],", |each| {
+        let server: Ipv4Addr = addr(each, "IPv4 address, as in \"192.0.2.53\"")?;
+        let is_host = !(server.is_unspecified() || server.is_multicast() || server.is_broadcast());
+        is_host.then_some(server).ok_or_else(|| ValueError::Address(server.to_string(), "host's IPv4 address"))
+    })
+}
+
+fn list<T>(
+    value: &DeValue<'_>,
+    max: usize,
+    wanted: &str,
+    read: impl Fn(&DeValue<'_>) -> Result<T, ValueError>,
+) -> Result<Vec<T>, ValueError> {
     let DeValue::Array(list) = value else {
-        return Err(ValueError::Type {
-            found: type_name(value),
-            wanted: "a list of user ids, as in [0, 1000],".into(),
-        });
+        return Err(ValueError::Type { found: type_name(value), wanted: wanted.into() });
     };
     if list.len() > max {
         return Err(ValueError::TooMany(list.len(), max));
     }
-    list.iter().map(|each| id(each.get_ref())).collect()
+    list.iter().map(|each| read(each.get_ref())).collect()
 }
 
 /// `None` for that word, else what `read` makes of the value.

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netslot::address;
-use netslot::bpf::{Counters, Datapath, Forward, MapStore, Settings, attach};
-use netslot::config::Config;
+use netslot::bpf::{Counters, Datapath, MapStore, Settings, attach};
+use netslot::config::{Config, Forward};
 use netslot::ledger::Store as _;
 use netslot::netlink::{Batch, Socket};
 use netslot::slot::{IfIndex, SlotId};
@@ -80,7 +80,7 @@ impl World {
         ] {
             ip(line);
         }
-        let mut config = Config { slots: SLOTS, slots_max: SLOTS, ..Config::default() };
+        let mut config = Config { slots: SLOTS, slots_max: SLOTS, forward, ..Config::default() };
         config.slot_cidr6 = "fd6e::/64".parse().ok();
         config.guest.ip6 = "fd00::2/64".parse().ok();
         let settings = Settings {
@@ -89,11 +89,6 @@ impl World {
             uplink: IfIndex(77),
             underlay_v4: HOST.parse().ok(),
             underlay_v6: HOST6.parse().ok(),
-            forward,
-            external_v4: None,
-            external_v6: None,
-            name_servers: &[],
-            dhcp_lease_s: 3_600,
         };
         let bpf_dir = files.path().join("netslot");
         let mut datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
@@ -115,7 +110,7 @@ impl World {
             assert_eq!(attached.expect("entered"), []);
         }
         datapath.commit().expect("pinned");
-        let (store, counters) = (datapath.store().expect("mapped"), datapath.counters().expect("counters"));
+        let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
         Some(Self { network, slots, guests, datapath, bpf_dir, store, counters, _files: files, _alone: alone })
     }
 
@@ -267,4 +262,9 @@ fn make_slot(slot: SlotId, _netns: &OwnedFd) {
     ] {
         ip(&line);
     }
+}
+
+fn store(datapath: &Datapath) -> MapStore {
+    let cells = datapath.maps().cells().expect("mapped");
+    datapath.maps().store(cells.into()).expect("the tenants' map")
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use etherparse::PacketBuilder;
-use netslot::bpf::{Counters, Datapath, Forward, MapStore, Program, Settings};
+use netslot::bpf::{Counters, Datapath, MapStore, Program, Settings};
 use netslot::config::Config;
 use netslot::ledger::Store as _;
 use netslot::slot::{IfIndex, SlotId};
@@ -70,12 +70,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(change: impl FnOnce(&mut Config)) -> Option<Self> {
-        Self::with(change, |_| ())
-    }
-
     /// A bench with a changed configuration, or `None`, said aloud, where this user may not make one.
-    pub fn with(change: impl FnOnce(&mut Config), set: impl FnOnce(&mut Settings<'_>)) -> Option<Self> {
+    pub fn new(change: impl FnOnce(&mut Config)) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "kernel tests need root");
             eprintln!("SKIPPED: kernel tests need root");
@@ -109,21 +105,15 @@ impl Bench {
         config.slot_cidr6 = "fd6e::/64".parse().ok();
         config.guest.ip6 = "fd00::2/64".parse().ok();
         change(&mut config);
-        let mut settings = Settings {
+        let settings = Settings {
             config: &config,
             mtu: 1_450,
             uplink: IfIndex(77),
             underlay_v4: Some(UNDERLAY.into()),
             underlay_v6: Some(UNDERLAY6.into()),
-            forward: Forward::Stack,
-            external_v4: None,
-            external_v6: None,
-            name_servers: &[],
-            dhcp_lease_s: 3_600,
         };
-        set(&mut settings);
         let datapath = Datapath::open(&files.path().join("netslot"), &settings.record()).expect("loaded");
-        let (store, counters) = (datapath.store().expect("mapped"), datapath.counters().expect("counters"));
+        let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
         Some(Self { datapath, store, counters, _files: files, _alone: alone })
     }
 
@@ -259,4 +249,9 @@ pub fn geneve6(remote: [u8; 16], vni: u32, inner: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(GUEST_MAC, GATEWAY_MAC).ipv6(remote, UNDERLAY6, 64).udp(50_000, 6_081);
     builder.write(&mut frame, &tunnelled(vni, 0, inner)).expect("a frame");
     frame
+}
+
+fn store(datapath: &Datapath) -> MapStore {
+    let cells = datapath.maps().cells().expect("mapped");
+    datapath.maps().store(cells.into()).expect("the tenants' map")
 }
