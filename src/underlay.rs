@@ -1,10 +1,12 @@
 //! Which device is the uplink and how large the guest's packets may be, as functions of what was seen on the host; it
 //! looks at nothing itself.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use crate::address;
 use crate::config::{Config, Outer};
 use crate::limits::{MTU_MAX, MTU_MIN, MTU_MIN_IPV6};
-use crate::netlink::observed::{Link, Route};
+use crate::netlink::observed::{Address, Link, Route};
 use crate::slot::{IfIndex, LinkName};
 
 /// The table that a packet without a rule of its own is routed by (RT_TABLE_MAIN, linux/rtnetlink.h).
@@ -104,6 +106,23 @@ pub fn resolve(config: &Config, links: &[Link], routes: &[Route]) -> Result<Unde
     Ok(Underlay { uplink, index: link.index(), mtu })
 }
 
+/// This host's addresses on a device, which a tunnel's packets leave with: the first that is not of the link alone, and
+/// for IPv6 neither temporary, deprecated, tentative nor refused (the others of these change, or are not ours).
+#[must_use]
+pub fn own_addresses(uplink: IfIndex, addresses: &[Address]) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    // linux/if_addr.h; IFA_F_SECONDARY is IFA_F_TEMPORARY of IPv4's, and of the same use here.
+    const TEMPORARY: u32 = 0x01;
+    const DADFAILED: u32 = 0x08;
+    const DEPRECATED: u32 = 0x20;
+    const TENTATIVE: u32 = 0x40;
+    let fit = |a: &&Address| a.index == uplink.0 && a.flags & (TEMPORARY | DADFAILED | DEPRECATED | TENTATIVE) == 0;
+    let fit = || addresses.iter().filter(fit).map(|a| a.addr);
+    let v4 = fit().find_map(|a| if let IpAddr::V4(v4) = a { Some(v4).filter(|a| !a.is_link_local()) } else { None });
+    let v6 =
+        fit().find_map(|a| if let IpAddr::V6(v6) = a { Some(v6).filter(|a| !a.is_unicast_link_local()) } else { None });
+    (v4, v6)
+}
+
 fn best_default<'a>(links: &'a [Link], routes: &[Route]) -> Result<&'a Link, UnderlayError> {
     let rank = |route: &Route| (route.ipv6, route.metric);
     let defaults = || routes.iter().filter(|route| route.prefix == 0 && route.table == MAIN_TABLE);
@@ -174,6 +193,24 @@ mod tests {
         assert_eq!(found(&off, &[default(2, false, 0)]), eth0(1_500));
         let small = with(|c| c.mtu = Some(1_400));
         assert_eq!(found(&small, &[default(2, false, 0)]), eth0(1_400));
+    }
+
+    #[test]
+    fn a_tunnel_leaves_with_an_address_that_stays() {
+        let on = |index, addr: &str, flags| Address { index, addr: addr.parse().expect("one"), prefix: 24, flags };
+        let addresses = [
+            on(3, "192.0.2.9", 0),
+            on(2, "169.254.0.9", 0),
+            on(2, "192.0.2.1", 0x80),
+            on(2, "192.0.2.2", 0x01),
+            on(2, "fe80::1", 0x80),
+            on(2, "2001:db8::7", 0x01),
+            on(2, "2001:db8::8", 0x40),
+            on(2, "2001:db8::1", 0x80),
+        ];
+        let (v4, v6) = own_addresses(IfIndex(2), &addresses);
+        assert_eq!((v4, v6), ("192.0.2.1".parse().ok(), "2001:db8::1".parse().ok()));
+        assert_eq!(own_addresses(IfIndex(9), &addresses), (None, None));
     }
 
     #[test]

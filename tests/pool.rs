@@ -24,6 +24,11 @@ fn a_slot_reaches_the_host_and_the_network_and_is_reached() {
     assert_eq!(world.host_ends(), 3);
     for number in 0..3 {
         let slot = world.slot(number);
+        assert!(
+            !world.works_in(&slot, "ping", &["-c1", "-W1", NETWORK_IP]),
+            "nothing leaves a slot that is not leased"
+        );
+        world.open_slot(number);
         for target in [HOST_IP, NETWORK_IP] {
             world.in_netns(&slot, "ping", &["-c1", "-W2", target]);
         }
@@ -101,7 +106,7 @@ fn whatever_is_missing_is_made_and_what_is_wrong_is_made_anew() {
     let plan = world.netslot(&["up", "--dry-run"]);
     for line in [
         "adopt   1 slot",
-        "repair  slot 0: tap, tap on bridge, tap up",
+        "repair  slot 0: tap, tap on bridge, program on tap, tap up",
         "repair  slot 2: default route",
         "remove  slot 5: br0 has MAC 02:00:00:00:00:01, not 06:00:ac:10:00:01",
         "remove  slot 6: an address that is not the slot's: 192.0.2.1",
@@ -115,6 +120,7 @@ fn whatever_is_missing_is_made_and_what_is_wrong_is_made_anew() {
     );
     assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   8 slots as they are\nnothing to do\n");
     for number in 0..8 {
+        world.open_slot(number);
         world.in_netns(&world.slot(number), "ping", &["-c1", "-W2", HOST_IP]);
     }
 }
@@ -160,6 +166,7 @@ fn with_ipv6_a_slot_has_both_families() {
     world.ip("addr add fd00:1::1/64 dev uplink0 nodad");
     world.json(&["up"]);
     let slot = world.slot(1);
+    world.open_slot(1);
     world.in_netns(&slot, "ping", &["-c1", "-W2", "fd00:1::1"]);
     world.in_netns(&slot, "ping", &["-c1", "-W2", HOST_IP]);
     assert_eq!(world.netslot(&["up", "--dry-run"]).stdout, "adopt   2 slots as they are\nnothing to do\n");
@@ -234,6 +241,7 @@ fn a_killed_pass_is_finished_and_its_knobs_are_turned_back() {
     assert_eq!(world.json(&["up"])["slots"].as_u64(), Some(40));
     assert_eq!(fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable"), before);
     for number in [0, 4, 5, 39] {
+        world.open_slot(number);
         world.in_netns(&world.slot(number), "ping", &["-c1", "-W2", HOST_IP]);
     }
 }

@@ -164,7 +164,7 @@ fn every_slot_has_the_rules_and_gets_them_again() {
     world.in_netns(&world.slot(2), "ip", &["link", "del", "tap0"]);
     world.in_netns(&world.slot(3), "nft", &["add", "table", "ip", "foreign"]);
     let plan = world.netslot(&["up", "--dry-run"]).stdout;
-    for line in ["repair  slot 1: rules\n", "repair  slot 2: tap, tap on bridge, rules, tap up", "adopt   2 slots"] {
+    for line in ["repair  slot 1: rules\n", "repair  slot 2: tap, tap on bridge, rules, program on tap, tap up", "adopt   2 slots"] {
         assert!(plan.contains(line), "'{line}' is not in:\n{plan}");
     }
     assert_eq!(world.json(&["up"])["repaired"].as_u64(), Some(2));
@@ -376,6 +376,7 @@ fn packets_fare_in_a_slot_as_under_the_rules_as_written() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules/acting.nft");
     world.configure(&format!("slots = 2\n[rules]\nslot = '{file}'"));
     world.json(&["up"]);
+    [0, 1].into_iter().for_each(|number| world.open_slot(number));
     // The second slot has them from nft itself.
     world.in_netns(&world.slot(1), "nft", &["flush", "ruleset"]);
     world.in_netns(&world.slot(1), "nft", &["-f", file]);
@@ -424,6 +425,7 @@ fn the_rules_to_start_with_are_taken_and_hold_what_they_say() {
     let up = world.netslot(&["up"]);
     assert_eq!((up.code, up.stderr.contains("warning: the rules")), (0, false), "{up:?}");
     let slot = world.slot(0);
+    [0, 1].into_iter().for_each(|number| world.open_slot(number));
     world.in_netns(&slot, "ping", &["-c1", "-W2", NETWORK_IP]);
     world.in_netns(&world.network, "ping", &["-c1", "-W2", "100.64.0.2"]);
     assert!(!world.works_in(&slot, "ping", &["-c1", "-W1", "100.64.0.3"]), "one slot reaches another");

@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use datapath_world::{NETWORK, NETWORK6, VNET_BYTES, World};
 use netslot::config::Forward;
+use netslot::ledger::Store as _;
+use netslot::slot::SlotId;
 use netslot::sys::netns::within;
 use netslot_abi::DropReason as R;
+use netslot_abi::SlotState;
 
 const BULK: usize = 8 << 20;
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
@@ -260,7 +263,7 @@ fn a_second_start_adopts_and_a_changed_one_replaces_while_packets_flow() {
     assert_eq!(adopted.origin(), Origin::Adopted);
 
     let changed = netslot_abi::ConfigRecord { mss_v4: 900, ..record };
-    let mut loaded = Datapath::open(&world.bpf_dir, &changed).expect("loaded");
+    let loaded = Datapath::open(&world.bpf_dir, &changed).expect("loaded");
     assert_eq!(loaded.origin(), Origin::Loaded);
     assert_eq!(
         Datapath::open(&world.bpf_dir, &record).expect("adopted").origin(),
@@ -289,10 +292,20 @@ fn a_second_start_adopts_and_a_changed_one_replaces_while_packets_flow() {
     assert_eq!(again.origin(), Origin::Adopted);
 
     let larger = netslot_abi::ConfigRecord { slots: 3, ..record };
-    assert!(matches!(
-        Datapath::open(&world.bpf_dir, &larger),
-        Err(DatapathError::TooSmall { found: 2, needed: 3, .. })
-    ));
+    let before = again.maps().counters().expect("counters").of(0).expect("a slot's");
+    assert!(before.out_packets > 0);
+    let grown = Datapath::open(&world.bpf_dir, &larger).expect("loaded");
+    grown.commit().expect("pinned");
+    let maps = netslot::bpf::Maps::open(&world.bpf_dir).expect("readable").expect("pinned");
+    let records = netslot::ledger::Records(maps.cells().expect("mapped"));
+    assert_eq!((maps.slots(), grown.origin()), (3, Origin::Loaded));
+    let states = SlotId::first(3).map(|slot| records.ledger(slot).state());
+    assert_eq!(
+        states.collect::<Vec<_>>(),
+        [Some(SlotState::Leased), Some(SlotState::Leased), Some(SlotState::Building)]
+    );
+    let after = maps.counters().expect("counters").of(0).expect("a slot's");
+    assert_eq!((after.out_packets, after.in_bytes), (before.out_packets, before.in_bytes));
     let plain = tempfile::tempdir().expect("a directory");
     let nowhere = plain.path().join("netslot");
     assert!(matches!(Datapath::open(&nowhere, &record), Err(DatapathError::NoBpffs(_))));

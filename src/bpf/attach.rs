@@ -14,6 +14,9 @@ pub const INGRESS_BLOCK: u32 = 0x4e53_0001;
 /// The block that every host end's egress joins.
 pub const EGRESS_BLOCK: u32 = 0x4e53_0002;
 
+/// Both.
+pub const BLOCKS: (u32, u32) = (INGRESS_BLOCK, EGRESS_BLOCK);
+
 /// Turn of our filters on devices that are ours alone.
 const OWN_PRIORITY: u16 = 1;
 
@@ -42,11 +45,10 @@ pub enum AttachError {
     Datapath(#[from] DatapathError),
 }
 
-/// Appends the message that makes a slot's host end join the blocks, to a batch for root's socket. It must be sent while
+/// Appends the message that makes a host end join the blocks, to a batch for root's socket. It must be sent while
 /// the blocks are empty (before [`host_ends`]) to cost 12 µs rather than a grace period. EEXIST says: joined already.
-pub fn join(batch: &mut Batch, ifindex_base: u32, slot: SlotId) {
-    let index = crate::address::slot_ifindex(ifindex_base, slot);
-    tc::add_clsact(batch, index, Some((INGRESS_BLOCK, EGRESS_BLOCK)));
+pub fn join(batch: &mut Batch, host_end: IfIndex) {
+    tc::add_clsact(batch, host_end, Some(BLOCKS));
 }
 
 /// Appends the two messages that put `guest_in` on a tap, to a batch for the slot's own socket: the qdisc (EEXIST where
@@ -76,12 +78,15 @@ pub fn host_ends(root: &mut Socket, datapath: &Datapath) -> Result<(), AttachErr
     set(root, datapath, &filters)
 }
 
-/// Puts `uplink_in` and `uplink_out` on the uplink, beside whatever else hangs there.
+/// Puts `uplink_in` and `uplink_out` on the uplink, beside whatever else hangs there; nothing where there is none yet.
 ///
 /// # Errors
 /// [`AttachError`].
 pub fn uplink(root: &mut Socket, datapath: &Datapath) -> Result<(), AttachError> {
     let index = IfIndex(datapath.record().uplink);
+    if index.0 == 0 {
+        return Ok(());
+    }
     let mut batch = Batch::new();
     tc::add_clsact(&mut batch, index, None);
     // Somebody's qdisc of the same kind is as good as ours.
@@ -108,6 +113,44 @@ fn set(root: &mut Socket, datapath: &Datapath, filters: &[(Program, Hook, u16)])
             Err(AttachError::Refused { program: program.name(), place: format!("{hook:?}"), refusal })
         }
     }
+}
+
+/// Whether a filter on a tap, or in a block, is one of ours, of whatever version.
+#[must_use]
+pub fn is_ours(shown: &Shown) -> bool {
+    shown.priority == OWN_PRIORITY && Program::ALL.iter().any(|program| program.name() == shown.name)
+}
+
+/// Whether the blocks and the uplink carry these programs; a block that no device has joined carries none.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn are_attached(root: &mut Socket, datapath: &Datapath) -> Result<bool, AttachError> {
+    let uplink = IfIndex(datapath.record().uplink);
+    let blocks = [(Program::SlotOut, Hook::Block(INGRESS_BLOCK)), (Program::SlotIn, Hook::Block(EGRESS_BLOCK))];
+    let ends = [(Program::UplinkIn, Hook::Ingress(uplink)), (Program::UplinkOut, Hook::Egress(uplink))];
+    let ends = ends.into_iter().filter(|_| uplink.0 != 0);
+    for (program, hook) in blocks.into_iter().chain(ends) {
+        let id = datapath.id(program)?;
+        if !shown(root, hook)?.iter().any(|shown| shown.program == id) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Takes our programs off the uplink, when the pool is gone. What others hang there stays, and so does the qdisc.
+///
+/// # Errors
+/// [`SocketError`].
+pub fn leave_uplink(root: &mut Socket, uplink: IfIndex) -> Result<(), SocketError> {
+    let mut batch = Batch::new();
+    for hook in [Hook::Ingress(uplink), Hook::Egress(uplink)] {
+        if shown(root, hook)?.iter().any(|s| s.priority == UPLINK_PRIORITY && s.name.starts_with("uplink_")) {
+            tc::delete_filter(&mut batch, hook, UPLINK_PRIORITY);
+        }
+    }
+    root.send(&mut batch).map(drop)
 }
 
 /// The programs on a hook, ours and others', in their order. A hook that does not exist has none.

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
-use aya::pin::PinError;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use netslot_abi::{ConfigRecord, LAYOUT_VERSION};
@@ -54,20 +53,6 @@ pub enum DatapathError {
          'netslot destroy', and up again", .0.display()
     )]
     Missing(PathBuf),
-    /// Pinned for fewer slots: an eBPF array cannot grow.
-    #[error(
-        "{path} has room for {found} entries, {needed} are needed: `slots_max` was raised. Take the pool down with \
-         'netslot destroy' and up again, or keep the old number",
-        path = path.display()
-    )]
-    TooSmall {
-        /// Its pin.
-        path: PathBuf,
-        /// Its size.
-        found: u32,
-        /// The size needed.
-        needed: u32,
-    },
     /// Written by another version.
     #[error(
         "{path} has layout {found}, this netslot knows {LAYOUT_VERSION}: start the version that wrote it, or take the \
@@ -97,7 +82,7 @@ pub enum DatapathError {
         /// Where.
         path: PathBuf,
         /// Why.
-        error: Box<PinError>,
+        error: nix::errno::Errno,
     },
     /// The object lacks something that this binary was built with.
     #[error("the eBPF object has no {0}: this netslot was built with another object")]
@@ -148,21 +133,18 @@ impl Datapath {
     /// [`DatapathError`].
     pub fn open(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
         pins::prepare(dir)?;
-        for kind in &pins::STATE {
-            pins::open(dir, kind, record.slots)?;
-        }
-        match Self::adopted(dir, record)? {
+        match Self::adopted(dir, Some(record))? {
             Some(adopted) => Ok(adopted),
             None => Self::load(dir, record),
         }
     }
 
-    /// The pinned set, if it is whole and says what `record` says. It makes nothing.
+    /// The pinned set, if it is whole and, where `record` is given, told the same. It makes nothing.
     ///
     /// # Errors
     /// [`DatapathError`].
-    pub fn adopted(dir: &Path, record: &ConfigRecord) -> Result<Option<Self>, DatapathError> {
-        let Some(config) = pins::open(dir, &pins::CONFIG, record.slots)? else { return Ok(None) };
+    pub fn adopted(dir: &Path, record: Option<&ConfigRecord>) -> Result<Option<Self>, DatapathError> {
+        let Some(config) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
         let path = dir.join(pins::CONFIG.name);
         let failed = |error| DatapathError::Map { path: path.clone(), error: Box::new(error) };
         let map = Map::Array(config);
@@ -173,9 +155,10 @@ impl Datapath {
         if found != LAYOUT_VERSION {
             return Err(DatapathError::Layout { path, found });
         }
-        if pinned != record.as_bytes() {
+        if record.is_some_and(|record| pinned != record.as_bytes()) {
             return Ok(None);
         }
+        let pinned: ConfigRecord = zerocopy::transmute!(pinned);
         let mut programs = Vec::with_capacity(Program::ALL.len());
         for program in Program::ALL {
             let path = dir.join(program.name());
@@ -185,25 +168,25 @@ impl Datapath {
             let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
             programs.push(SchedClassifier::from_pin(&path).map_err(failed)?);
         }
-        let mut state = Vec::with_capacity(pins::STATE.len());
-        for kind in &pins::STATE {
-            match pins::open(dir, kind, record.slots)? {
-                Some(data) => state.push(data),
-                None => return Ok(None),
-            }
-        }
-        let Ok(state) = <[MapData; 4]>::try_from(state) else { return Ok(None) };
-        let maps = Maps::of(dir, state)?;
-        Ok(Some(Self { dir: dir.into(), record: *record, programs: Programs::Adopted(programs), config, maps }))
+        let Some(maps) = Maps::open(dir)?.filter(|maps| maps.is_even() && maps.slots() >= pinned.slots) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { dir: dir.into(), record: pinned, programs: Programs::Adopted(programs), config, maps }))
     }
 
     fn load(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
         let mut loader = EbpfLoader::new();
         // The programs touch no kernel structure, so the kernel's own types are not needed.
         loader.btf(None);
+        let old = Maps::open(dir)?;
+        let slots = old.as_ref().map_or(record.slots, |old| old.slots().max(record.slots));
+        // An array cannot grow: larger ones get what the old ones hold, and take their place with the new programs.
+        let outgrown = old.filter(|old| !old.is_even() || old.slots() < record.slots);
         for kind in &pins::STATE {
-            loader.map_max_entries(kind.name, pins::elements(kind, record.slots));
-            loader.map_pin_path(kind.name, dir.join(kind.name));
+            loader.map_max_entries(kind.name, pins::elements(kind, slots));
+            if outgrown.is_none() {
+                loader.map_pin_path(kind.name, dir.join(kind.name));
+            }
         }
         let mut object = loader.load(OBJECT).map_err(|error| DatapathError::Object(Box::new(error)))?;
         let config = told(&mut object, dir, record)?;
@@ -217,21 +200,29 @@ impl Datapath {
         }
         let state = <[MapData; 4]>::try_from(state).map_err(|_| DatapathError::Incomplete("maps"))?;
         let maps = Maps::of(dir, state)?;
-        Ok(Self { dir: dir.into(), record: *record, config, maps, programs: Programs::Loaded(object) })
+        if let Some(old) = &outgrown {
+            // Without this pin nothing is adopted or served, until `commit` makes it again.
+            pins::unlink(&dir.join(pins::CONFIG.name))?;
+            maps.take_over(old)?;
+            maps.pin()?;
+        }
+        let programs = Programs::Loaded(object);
+        Ok(Self { dir: dir.into(), record: *record, config, maps, programs })
     }
 
     /// Pins programs and configuration, each in one step over its predecessor. Call it when the programs are attached.
     ///
     /// # Errors
     /// [`DatapathError::Pin`], [`DatapathError::Call`].
-    pub fn commit(&mut self) -> Result<(), DatapathError> {
-        let Programs::Loaded(object) = &mut self.programs else { return Ok(()) };
+    pub fn commit(&self) -> Result<(), DatapathError> {
+        if self.origin() == Origin::Adopted {
+            return Ok(());
+        }
         for program in Program::ALL {
-            let classifier = classifier_mut(object, program)?;
-            pins::replace(&self.dir.join(program.name()), |path| classifier.pin(path))?;
+            pins::replace(&self.dir.join(program.name()), self.program(program)?)?;
         }
         // Last: without it nothing is adopted, so a half-made set is never taken for a whole one.
-        pins::replace(&self.dir.join(pins::CONFIG.name), |path| self.config.pin(path))
+        pins::replace(&self.dir.join(pins::CONFIG.name), self.config.fd())
     }
 
     /// Whether the programs were there already.

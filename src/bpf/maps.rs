@@ -8,13 +8,16 @@ use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 
 use super::DatapathError;
 use super::pins::{self, MapKind};
-use super::views::{Counters, MapCells, MapStore};
+use super::views::{Counters, MapCells, MapStore, Tenants};
+use crate::ledger::{Records, Store as _};
+use crate::slot::SlotId;
 
 /// The pool's state.
 #[derive(Debug)]
 pub struct Maps {
     dir: PathBuf,
     slots: u32,
+    even: bool,
     ledger: MapData,
     bindings: MapData,
     tenants: MapData,
@@ -30,7 +33,7 @@ impl Maps {
         let mut found = Vec::with_capacity(pins::STATE.len());
         let mut missing = None;
         for kind in &pins::STATE {
-            match pins::open(dir, kind, 0)? {
+            match pins::open(dir, kind)? {
                 Some(data) => found.push(data),
                 None => missing = Some(kind.name),
             }
@@ -42,11 +45,52 @@ impl Maps {
         }
     }
 
+    /// Whether the programs that run are pinned beside them: not so where a pass was killed before it had hung them
+    /// everywhere, and they may still work on maps that these have replaced.
+    ///
+    /// # Errors
+    /// [`DatapathError::Call`].
+    pub fn are_settled(&self) -> Result<bool, DatapathError> {
+        pins::exists(&self.dir.join(pins::CONFIG.name))
+    }
+
     /// In the order of [`pins::STATE`].
     pub(super) fn of(dir: &Path, maps: [MapData; 4]) -> Result<Self, DatapathError> {
-        let slots = maps[0].info().map_err(failed(dir, &pins::LEDGER))?.max_entries();
+        let mut entries = [0; 4];
+        for ((entries, map), kind) in entries.iter_mut().zip(&maps).zip(&pins::STATE) {
+            *entries = map.info().map_err(failed(dir, kind))?.max_entries();
+        }
+        let slots = entries[0].min(entries[1]);
+        let even = pins::STATE.iter().zip(entries).all(|(kind, entries)| pins::elements(kind, slots) == entries);
         let [ledger, bindings, tenants, counters] = maps;
-        Ok(Self { dir: dir.into(), slots, ledger, bindings, tenants, counters })
+        Ok(Self { dir: dir.into(), slots, even, ledger, bindings, tenants, counters })
+    }
+
+    /// Whether all of them have room for the same slots. They have not where a pass was killed while it put larger ones
+    /// in their place.
+    pub(super) const fn is_even(&self) -> bool {
+        self.even
+    }
+
+    /// Takes over what smaller maps hold. Nobody may be leasing meanwhile; packets may be passing, and what they add to
+    /// the old counters until the programs are replaced is not counted.
+    pub(super) fn take_over(&self, old: &Self) -> Result<(), DatapathError> {
+        let (from, mut to) = (Records(old.cells()?), Records(self.cells()?));
+        for slot in SlotId::first(old.slots) {
+            to.store_ledger(slot, &from.ledger(slot));
+            to.store_binding(slot, &from.binding(slot)).expect("memory takes all");
+        }
+        self.tenants()?.take_over(&old.tenants()?).map_err(failed(&self.dir, &pins::TENANTS))?;
+        self.counters()?.take_over(&old.counters()?).map_err(failed(&self.dir, &pins::COUNTERS))
+    }
+
+    /// Pins them in the place of those that are pinned.
+    pub(super) fn pin(&self) -> Result<(), DatapathError> {
+        let maps = [&self.ledger, &self.bindings, &self.tenants, &self.counters];
+        for (kind, map) in pins::STATE.iter().zip(maps) {
+            pins::replace(&self.dir.join(kind.name), map.fd())?;
+        }
+        Ok(())
     }
 
     /// Slots that there are records for.
@@ -72,9 +116,13 @@ impl Maps {
     /// # Errors
     /// [`DatapathError`].
     pub fn store(&self, cells: Arc<MapCells>) -> Result<MapStore, DatapathError> {
+        Ok(MapStore::new(cells, self.tenants()?))
+    }
+
+    fn tenants(&self) -> Result<Tenants, DatapathError> {
         let failed = failed(&self.dir, &pins::TENANTS);
-        let tenants = reopened(&self.tenants).map_err(&failed)?;
-        Ok(MapStore::new(cells, HashMap::try_from(Map::HashMap(tenants)).map_err(failed)?))
+        let data = reopened(&self.tenants).map_err(&failed)?;
+        Ok(Tenants(HashMap::try_from(Map::HashMap(data)).map_err(failed)?))
     }
 
     /// The slots' counters.

@@ -57,6 +57,14 @@ impl Program {
 /// The object that `ebpf/build.sh` makes.
 pub(crate) const OBJECT: &[u8] = include_bytes!("../../ebpf/netslot.bpf.o");
 
+/// Takes the pins of a pool that is gone away.
+///
+/// # Errors
+/// [`DatapathError::Call`].
+pub fn remove(dir: &std::path::Path) -> Result<(), DatapathError> {
+    pins::remove(dir)
+}
+
 /// Tells one object from another: FNV-1a, 64 bits. It guards against a forgotten reload, not against forgery: who can
 /// write below `bpf_dir` is root.
 #[must_use]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LedgerRecord, Tena
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::load::DatapathError;
+use crate::sys::bpf;
 
 /// Elements of the map that holds what the programs are told.
 const ONE: u32 = 1;
@@ -70,7 +72,7 @@ pub(super) fn prepare(dir: &Path) -> Result<(), DatapathError> {
 }
 
 /// Opens a pinned map; `None` where there is none.
-pub(super) fn open(dir: &Path, map: &MapKind, slots: u32) -> Result<Option<MapData>, DatapathError> {
+pub(super) fn open(dir: &Path, map: &MapKind) -> Result<Option<MapData>, DatapathError> {
     let path = dir.join(map.name);
     if !exists(&path)? {
         return Ok(None);
@@ -78,11 +80,11 @@ pub(super) fn open(dir: &Path, map: &MapKind, slots: u32) -> Result<Option<MapDa
     let failed = |error| DatapathError::Map { path: path.clone(), error: Box::new(error) };
     let data = MapData::from_pin(&path).map_err(failed)?;
     let info = data.info().map_err(failed)?;
-    check(&path, map, &info, elements(map, slots))?;
+    check(&path, map, &info)?;
     Ok(Some(data))
 }
 
-fn check(path: &Path, map: &MapKind, info: &MapInfo, elements: u32) -> Result<(), DatapathError> {
+fn check(path: &Path, map: &MapKind, info: &MapInfo) -> Result<(), DatapathError> {
     let kind = info.map_type().ok();
     if kind != Some(map.kind) || info.key_size() != map.key_bytes || info.value_size() != map.value_bytes {
         return Err(DatapathError::Foreign {
@@ -91,10 +93,40 @@ fn check(path: &Path, map: &MapKind, info: &MapInfo, elements: u32) -> Result<()
             expected: format!("{:?}, {} byte keys, {} byte values", map.kind, map.key_bytes, map.value_bytes),
         });
     }
-    if info.max_entries() < elements {
-        return Err(DatapathError::TooSmall { path: path.into(), found: info.max_entries(), needed: elements });
-    }
     Ok(())
+}
+
+/// Takes everything that netslot pins below `dir` away, and the directory if nothing else is there.
+pub(super) fn remove(dir: &Path) -> Result<(), DatapathError> {
+    let maps = STATE.iter().map(|kind| kind.name).chain([CONFIG.name]);
+    for name in super::Program::ALL.into_iter().map(super::Program::name).chain(maps) {
+        for path in [dir.join(name), next_to(&dir.join(name))] {
+            unlink(&path)?;
+        }
+    }
+    match fs::remove_dir(dir) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(DatapathError::Call { call: "rmdir", path: dir.into(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn unlink(path: &Path) -> Result<(), DatapathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DatapathError::Call { call: "unlink", path: path.into(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a pin stands before it takes its predecessor's place.
+fn next_to(path: &Path) -> PathBuf {
+    let mut next = path.as_os_str().to_owned();
+    // No dot: bpffs keeps such names to itself (bpf_lookup, kernel/bpf/inode.c).
+    next.push("_next");
+    next.into()
 }
 
 pub(super) fn exists(path: &Path) -> Result<bool, DatapathError> {
@@ -102,20 +134,10 @@ pub(super) fn exists(path: &Path) -> Result<bool, DatapathError> {
 }
 
 /// Pins under another name first and moves it over the old pin: at no moment is there none.
-pub(super) fn replace(
-    path: &Path,
-    pin: impl FnOnce(&Path) -> Result<(), aya::pin::PinError>,
-) -> Result<(), DatapathError> {
-    let mut next = path.as_os_str().to_owned();
-    // No dot: bpffs keeps such names to itself (bpf_lookup, kernel/bpf/inode.c).
-    next.push("_next");
-    let next = PathBuf::from(next);
-    match fs::remove_file(&next) {
-        // Left by a start that was killed between pin and move.
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(DatapathError::Call { call: "unlink", path: next, error }),
-    }
-    pin(&next).map_err(|error| DatapathError::Pin { path: next.clone(), error: Box::new(error) })?;
+pub(super) fn replace(path: &Path, object: impl AsFd) -> Result<(), DatapathError> {
+    let next = next_to(path);
+    // Left by a start that was killed between pin and move.
+    unlink(&next)?;
+    bpf::pin(object, &next).map_err(|error| DatapathError::Pin { path: next.clone(), error })?;
     fs::rename(&next, path).map_err(|error| DatapathError::Call { call: "rename", path: next, error })
 }

@@ -44,7 +44,19 @@ impl Cells for MapCells {
     }
 }
 
-type Tenants = HashMap<MapData, [u8; size_of::<TenantKey>()], [u8; 4]>;
+/// Which slot a tenant's address leads to.
+#[derive(Debug)]
+pub(super) struct Tenants(pub HashMap<MapData, [u8; size_of::<TenantKey>()], [u8; 4]>);
+
+impl Tenants {
+    pub(super) fn take_over(&mut self, old: &Self) -> Result<(), MapError> {
+        for key in old.0.keys() {
+            let key = key?;
+            self.0.insert(key, old.0.get(&key, 0)?, 0)?;
+        }
+        Ok(())
+    }
+}
 
 /// The ledger's store in the pinned maps: what it says, the programs do from the next packet on.
 ///
@@ -67,7 +79,7 @@ impl MapStore {
     /// # Errors
     /// The kernel's.
     pub fn tenant(&self, key: &TenantKey) -> Result<Option<SlotId>, StoreError> {
-        match self.tenants.get(&zerocopy::transmute!(*key), 0) {
+        match self.tenants.0.get(&zerocopy::transmute!(*key), 0) {
             Ok(slot) => Ok(SlotId::new(u32::from_ne_bytes(slot))),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(refused(&error)),
@@ -79,7 +91,7 @@ impl MapStore {
         if self.tenant(key)? != Some(slot) {
             return Ok(());
         }
-        match self.tenants.remove(&zerocopy::transmute!(*key)) {
+        match self.tenants.0.remove(&zerocopy::transmute!(*key)) {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(error) => Err(refused(&error)),
         }
@@ -130,7 +142,7 @@ impl Store for MapStore {
         for key in keys(record) {
             let value = slot.number().to_ne_bytes();
             let key: [u8; size_of::<TenantKey>()] = zerocopy::transmute!(key);
-            self.tenants.insert(key, value, 0).map_err(|error| refused(&error))?;
+            self.tenants.0.insert(key, value, 0).map_err(|error| refused(&error))?;
         }
         self.records.store_binding(slot, record)?;
         for key in keys(&old).filter(|key| keys(record).all(|kept| kept != *key)) {
@@ -177,6 +189,15 @@ impl std::fmt::Debug for Counters {
 impl Counters {
     pub(super) const fn new(map: PerCpuArray<MapData, [u8; size_of::<CounterRecord>()]>) -> Self {
         Self(map)
+    }
+
+    pub(super) fn take_over(&mut self, old: &Self) -> Result<(), MapError> {
+        // The last element counts the packets of no slot, whatever the size.
+        let (last, old_last) = (self.0.len() - 1, old.0.len() - 1);
+        for slot in 0..=old_last {
+            self.0.set(if slot == old_last { last } else { slot }, old.0.get(&slot, 0)?, 0)?;
+        }
+        Ok(())
     }
 
     /// A slot's counters, added up over the processors. They only ever grow, also from one lease to the next: a lease's

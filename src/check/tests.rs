@@ -63,7 +63,7 @@ fn route(to: Option<&str>, prefix: u8) -> Route {
 }
 
 fn address(addr: &str) -> Address {
-    Address { index: 2, addr: addr.parse().expect("an address"), prefix: 24 }
+    Address { index: 2, addr: addr.parse().expect("an address"), prefix: 24, flags: 0 }
 }
 
 fn host_end(slot: u32) -> Link {

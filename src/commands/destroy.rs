@@ -7,7 +7,6 @@ use super::signals::Stop;
 use super::{Context, Exit, Failure, pool, progress};
 use crate::cli::DestroyArgs;
 use crate::execute::{self, PassError, Progress};
-use crate::sys::records::RecordsFile;
 
 /// Runs the command.
 ///
@@ -30,8 +29,6 @@ pub fn run(args: &DestroyArgs, context: &Context, out: &mut Output) -> Result<Ex
         Some(exit) => Failure::because(exit, format!("{error}; run `netslot destroy` again to take the rest down")),
         None => Failure::from(error),
     })?;
-    // Last: a destroy that broke off leaves leases that still say whose the rest is.
-    RecordsFile::delete(&config.run_dir)?;
     if out.json() {
         out.value(&DestroyedJson { slots: done.slots, seconds: done.took.as_secs_f64() })?;
     } else if done.slots == 0 {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use netslot_abi::SlotState;
 
 use super::{Exit, Failure};
+use crate::bpf::{DatapathError, Maps};
 use crate::config::Config;
 use crate::execute::PassError;
 use crate::ledger::{Records, Store as _};
 use crate::slot::SlotId;
 use crate::sys::lock::{Lock, LockError};
-use crate::sys::records::{RecordsError, RecordsFile};
 
 impl From<PassError> for Failure {
     fn from(error: PassError) -> Self {
@@ -19,6 +19,7 @@ impl From<PassError> for Failure {
             PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
             PassError::Underlay(_) => Exit::Config,
             PassError::Rules(error) => super::compile_rules::exit(error),
+            PassError::Datapath(DatapathError::NoBpffs(_)) => Exit::Host,
             other if other.is_permission() => Exit::Unreachable,
             PassError::Refused { .. }
             | PassError::RefusedAll { .. }
@@ -30,6 +31,8 @@ impl From<PassError> for Failure {
             | PassError::SlotRules { .. }
             | PassError::RootRules(_)
             | PassError::Vault(_)
+            | PassError::Attach(_)
+            | PassError::Datapath(_)
             | PassError::Lock(LockError::File { .. })
             | PassError::NoCarrier { .. } => Exit::Failed,
         };
@@ -45,9 +48,9 @@ pub fn lock_serving(config: &Config) -> Result<Lock, LockError> {
     Lock::take(&config.run_dir.join("serve.lock"))
 }
 
-impl From<RecordsError> for Failure {
-    fn from(error: RecordsError) -> Self {
-        Self::new(Exit::Failed, error)
+impl From<DatapathError> for Failure {
+    fn from(error: DatapathError) -> Self {
+        Self::from(PassError::from(error))
     }
 }
 
@@ -56,8 +59,8 @@ impl From<RecordsError> for Failure {
 /// # Errors
 /// Where there are records that cannot be read: then nothing is known of the leases.
 pub fn leased(config: &Config) -> Result<BTreeSet<SlotId>, Failure> {
-    let Some(file) = RecordsFile::open(&config.run_dir)? else { return Ok(BTreeSet::new()) };
-    let records = Records(file);
+    let Some(maps) = Maps::open(&config.bpf_dir)? else { return Ok(BTreeSet::new()) };
+    let records = Records(maps.cells()?);
     let is_leased = |slot: &SlotId| records.ledger(*slot).state() == Some(SlotState::Leased);
     Ok(SlotId::first(records.slots()).filter(is_leased).collect())
 }

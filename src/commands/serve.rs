@@ -27,8 +27,9 @@ impl From<ServeError> for Failure {
             ServeError::Pass(_)
             | ServeError::Lock(LockError::File { .. })
             | ServeError::NoPool(_)
+            | ServeError::Unfinished
             | ServeError::Elsewhere(_)
-            | ServeError::Records(_)
+            | ServeError::Maps(_)
             | ServeError::Vault(_)
             | ServeError::Netlink(_)
             | ServeError::NotASocket(_)

@@ -70,9 +70,9 @@ fn report(summary: &Summary, out: &mut Output) -> Result<(), Failure> {
     if out.json() {
         return Ok(out.value(&json)?);
     }
-    let Summary { slots, created, adopted, repaired, removed, .. } = summary;
+    let Summary { slots, created, adopted, repaired, refreshed, removed, .. } = summary;
     let mut line = format!("{slots} slots stand: {created} made, {adopted} adopted");
-    for (count, word) in [(repaired, "repaired"), (removed, "removed")] {
+    for (count, word) in [(repaired, "repaired"), (refreshed, "with newer programs"), (removed, "removed")] {
         if *count > 0 {
             line += &format!(", {count} {word}");
         }
@@ -94,6 +94,7 @@ struct SummaryJson {
     created: usize,
     adopted: usize,
     repaired: usize,
+    refreshed: usize,
     removed: usize,
     left_alone: Vec<u32>,
     seconds: f64,
@@ -133,6 +134,7 @@ impl From<&Summary> for SummaryJson {
             created: summary.created,
             adopted: summary.adopted,
             repaired: summary.repaired,
+            refreshed: summary.refreshed,
             removed: summary.removed,
             left_alone: summary.left_alone.iter().map(|l| l.slot.number()).collect(),
             seconds: summary.took.as_secs_f64(),
@@ -173,6 +175,8 @@ struct PlanJson {
     left_alone: Vec<ReasonJson>,
     /// Whether the host's own rules are to be replaced.
     root_rules: bool,
+    /// Whether programs are to be hung on the host ends' blocks and the uplink.
+    host_programs: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -193,6 +197,7 @@ impl From<&Plan> for PlanJson {
         Self {
             adopted: plan.adopted,
             root_rules: plan.root_rules,
+            host_programs: plan.host_programs,
             remove: plan.remove.iter().map(|r| reason(r.slot, &r.why)).collect(),
             make: plan
                 .make

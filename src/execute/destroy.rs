@@ -8,9 +8,12 @@ use super::knobs::Knobs;
 use super::progress::Progress;
 use super::rules;
 use crate::address;
+use crate::bpf::{self, attach};
 use crate::config::Config;
 use crate::netlink::observed::Link;
-use crate::netlink::{Batch, Socket, route};
+use crate::netlink::tc::Qdisc;
+use crate::netlink::{Batch, Socket, route, tc};
+use crate::slot::IfIndex;
 use crate::sys::lock::Lock;
 use crate::sys::vault::Vault;
 
@@ -30,6 +33,7 @@ pub struct Destroyed {
 pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Result<Destroyed, PassError> {
     let began = Instant::now();
     let Some(vault) = Vault::open(&config.run_dir)? else {
+        bpf::remove(&config.bpf_dir)?;
         return Ok(Destroyed { slots: 0, took: began.elapsed() });
     };
     let _alone = Lock::take(&config.run_dir.join("pass.lock"))?;
@@ -62,8 +66,20 @@ pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Resul
             }
             Ok(())
         })?;
+        leave_uplink(&mut socket)?;
     }
     rules::remove_from_root()?;
     progress.phase("vault", slots, || vault.destroy(&config.run_dir))?;
+    // Last: a destroy that broke off leaves leases that still say whose the rest is.
+    bpf::remove(&config.bpf_dir)?;
     Ok(Destroyed { slots, took: began.elapsed() })
+}
+
+/// Wherever our programs hang on a device that is not ours: which one was the uplink need not be known for that, nor
+/// which version put them there.
+fn leave_uplink(socket: &mut Socket) -> Result<(), PassError> {
+    for qdisc in socket.dump(tc::dump_qdiscs, Qdisc::read)?.iter().filter(|q| q.clsact) {
+        attach::leave_uplink(socket, IfIndex(qdisc.index))?;
+    }
+    Ok(())
 }

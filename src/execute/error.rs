@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::parallel::Halt;
+use crate::bpf::DatapathError;
+use crate::bpf::attach::AttachError;
 use crate::limits::CARRIER_WAIT_S;
 use crate::netlink::{Refusal, SocketError};
 use crate::plan::Part;
@@ -114,6 +116,12 @@ pub enum PassError {
     /// The host's own rules could not be made; those that it had stand.
     #[error("the host's rules: {0}")]
     RootRules(ReplayError),
+    /// The packet programs cannot be had.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// They cannot be hung on devices.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// No MTU could be told.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
@@ -128,7 +136,10 @@ impl PassError {
             Self::Refused { refusal, .. } | Self::RefusedAll { refusal, .. } => denied(refusal.errno),
             Self::Tap { error, .. } => denied(error.errno),
             Self::Slot { errno, .. } | Self::Call { errno, .. } => denied(*errno),
-            Self::File { error, .. } => error.kind() == io::ErrorKind::PermissionDenied,
+            Self::File { error, .. } | Self::Datapath(DatapathError::Call { error, .. }) => {
+                error.kind() == io::ErrorKind::PermissionDenied
+            }
+            Self::Attach(AttachError::Refused { refusal, .. }) => denied(refusal.errno),
             Self::Rules(error) => error.is_permission(),
             Self::SlotRules { error, .. } | Self::RootRules(error) => match error {
                 ReplayError::Refused { refusal, .. } => denied(refusal.errno),
@@ -142,6 +153,8 @@ impl PassError {
             | Self::Lock(LockError::Held { .. })
             | Self::Stopped
             | Self::NoCarrier { .. }
+            | Self::Datapath(_)
+            | Self::Attach(_)
             | Self::Underlay(_) => false,
         }
     }

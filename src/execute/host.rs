@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::error::PassError;
 use super::messages;
+use super::programs::Programs;
 use super::progress::Progress;
 use crate::address;
 use crate::limits::{BATCH_MESSAGES_MAX, BATCH_QUESTIONS_MAX, CARRIER_WAIT_S};
 use crate::netlink::observed::Link;
 use crate::netlink::{Batch, Socket, route};
 use crate::plan::diff::Make;
-use crate::plan::{Blueprint, Part};
+use crate::plan::{Blueprint, Part, Parts};
 use crate::slot::SlotId;
 
 /// Between two looks at carriers that are not on yet: linkwatch's urgent work runs within a millisecond or two.
@@ -31,6 +32,8 @@ pub struct Host<'a> {
     pub socket: &'a mut Socket,
     /// Root itself.
     pub root: &'a OwnedFd,
+    /// What hangs on the host ends and on the uplink.
+    pub programs: &'a Programs,
 }
 
 impl Host<'_> {
@@ -47,16 +50,31 @@ impl Host<'_> {
         progress: &Progress,
     ) -> Result<(), PassError> {
         self.quiet(what, stop)?;
+        let blocks = Parts::of(&[Part::HostEndBlocks]);
+        self.make_parts(what, blocks, stop, &Progress::new())?;
+        self.programs.attach(self.socket)?;
         if as_group {
             self.raise_groups(what)?;
         }
+        let done = if as_group { blocks.with(Parts::of(&[Part::HostEndUp])) } else { blocks };
+        self.make_parts(what, Parts::of(&Part::ALL).without(done), stop, progress)
+    }
+
+    /// Makes those of the parts that are among `which`.
+    fn make_parts(
+        &mut self,
+        what: &[Make],
+        which: Parts,
+        stop: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<(), PassError> {
         let (mut batch, mut asked) = (Batch::new(), Vec::new());
         for make in what {
             if stop.load(Ordering::Relaxed) {
                 return Err(PassError::Stopped);
             }
             let spec = self.blueprint.slot(make.slot);
-            for part in make.parts.iter().filter(|p| !(as_group && *p == Part::HostEndUp)) {
+            for part in make.parts.common(which).iter() {
                 if messages::append(&mut batch, part, &spec, self.root.as_fd()) {
                     asked.push((make.slot, part));
                 }
@@ -74,7 +92,7 @@ impl Host<'_> {
         groups.dedup();
         for some in groups.chunks(BATCH_MESSAGES_MAX) {
             let mut batch = Batch::new();
-            some.iter().for_each(|group| route::raise_group(&mut batch, *group));
+            some.iter().for_each(|group| route::raise_group(&mut batch, *group, self.blueprint.host_ends_forward()));
             if let Some(refusal) = self.socket.send(&mut batch)?.into_iter().next() {
                 return Err(PassError::RefusedAll { what: "raise the host ends", refusal });
             }

@@ -8,12 +8,15 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use nix::errno::Errno;
+
 use super::error::PassError;
 use super::messages;
 use super::parallel;
+use super::programs::Programs;
 use super::progress::Progress;
 use super::template::Template;
-use crate::netlink::{Batch, Protocol, Socket};
+use crate::netlink::{Batch, Protocol, Refusal, Socket};
 use crate::plan::diff::Make;
 use crate::plan::{Blueprint, Part, SlotSpec};
 use crate::rules::Replay;
@@ -29,6 +32,7 @@ pub struct Site<'a> {
     template: &'a Template,
     root: &'a OwnedFd,
     rules: &'a Replay,
+    programs: &'a Programs,
     /// `/dev/net`, for the threads that stand where no /dev is.
     dev_net: OwnedFd,
 }
@@ -51,10 +55,11 @@ impl<'a> Site<'a> {
         template: &'a Template,
         root: &'a OwnedFd,
         rules: &'a Replay,
+        programs: &'a Programs,
     ) -> Result<Self, PassError> {
         let path = PathBuf::from("/dev/net");
         let dev_net = File::open(&path).map_err(|error| PassError::File { call: "open", path, error })?.into();
-        Ok(Self { blueprint, vault, template, root, rules, dev_net })
+        Ok(Self { blueprint, vault, template, root, rules, programs, dev_net })
     }
 
     /// Makes what is asked, and returns the microseconds each slot took, in the order of finishing.
@@ -95,11 +100,16 @@ impl<'a> Site<'a> {
         builder.batch.clear();
         builder.asked.clear();
         for part in make.parts.iter() {
-            if messages::append(&mut builder.batch, part, &spec, self.root.as_fd()) {
+            if part == Part::TapProgram {
+                self.programs.put_on_tap(&mut builder.batch, slot)?;
+                builder.asked.extend([part, part]);
+            } else if messages::append(&mut builder.batch, part, &spec, self.root.as_fd()) {
                 builder.asked.push(part);
             }
         }
-        if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().next() {
+        // The tap's qdisc is there where a program is to be replaced.
+        let is_fine = |r: &Refusal| r.errno == Errno::EEXIST && builder.asked[r.index] == Part::TapProgram;
+        if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().find(|r| !is_fine(r)) {
             return Err(PassError::Refused { slot, part: builder.asked[refusal.index], refusal });
         }
         if make.parts.has(Part::Rules) { self.make_rules(make) } else { Ok(()) }
@@ -122,7 +132,7 @@ impl<'a> Site<'a> {
     }
 
     fn enter(&self, slot: SlotId) -> Result<Socket, PassError> {
-        let gone = || PassError::Slot { slot, call: "open its namespace", errno: nix::errno::Errno::ENOENT };
+        let gone = || PassError::Slot { slot, call: "open its namespace", errno: Errno::ENOENT };
         let namespace = self.vault.netns(slot)?.ok_or_else(gone)?;
         netns::enter(namespace).map_err(|errno| PassError::Slot { slot, call: "setns to its namespace", errno })?;
         Ok(Socket::open()?)

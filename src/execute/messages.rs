@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use crate::address;
+use crate::bpf::attach;
 use crate::netlink::{Batch, route};
 use crate::plan::blueprint::Addresses;
 use crate::plan::{Part, SlotSpec};
@@ -12,13 +13,13 @@ use crate::slot::IfIndex;
 const LOOPBACK: IfIndex = IfIndex(1);
 
 /// Appends the one message that makes the part. `false` for the parts that are made otherwise: the namespace, the
-/// tap, the rules, and the host end's IPv6 switch.
+/// tap, the rules, the tap's program, and the host end's IPv6 switch.
 pub fn append(batch: &mut Batch, part: Part, spec: &SlotSpec, root: BorrowedFd<'_>) -> bool {
     let (bridge, up, host) = (spec.bridge.index, spec.up.index, spec.host_end.index);
     let v4 = spec.v4.any();
     let v6 = || spec.v6.as_ref().map(Addresses::any);
     match (part, v6()) {
-        (Part::Namespace | Part::Tap | Part::Rules | Part::HostEndQuiet, _) => return false,
+        (Part::Namespace | Part::Tap | Part::Rules | Part::TapProgram | Part::HostEndQuiet, _) => return false,
         (Part::Bridge, _) => route::add_bridge(batch, &spec.bridge),
         (Part::VethPair, _) => {
             route::add_veth(batch, &spec.up, &spec.host_end, root, address::host_end_group(spec.slot));
@@ -28,6 +29,8 @@ pub fn append(batch: &mut Batch, part: Part, spec: &SlotSpec, root: BorrowedFd<'
         (Part::BridgeUp, _) => route::raise(batch, bridge),
         (Part::TapUp, _) => route::raise(batch, spec.tap.index),
         (Part::UplinkUp, _) => route::raise(batch, up),
+        (Part::HostEndBlocks, _) => attach::join(batch, host),
+        (Part::HostEndUp, _) if spec.forwards => route::raise_and_forward(batch, host),
         (Part::HostEndUp, _) => route::raise(batch, host),
         (Part::GatewayAddress, _) => route::add_address(batch, bridge, v4.gateway.addr, v4.gateway.prefix),
         (Part::SlotAddress, _) => route::add_address(batch, up, v4.slot, 32),

@@ -11,6 +11,7 @@ mod messages;
 mod observe;
 mod parallel;
 mod pass;
+mod programs;
 mod progress;
 mod rules;
 mod template;

@@ -8,9 +8,11 @@ use std::sync::atomic::AtomicBool;
 use super::error::PassError;
 use super::parallel;
 use super::progress::Progress;
+use crate::bpf::attach;
 use crate::netlink::nft::Table;
 use crate::netlink::observed::{Address, Link, Neighbour, Route};
-use crate::netlink::{Protocol, Socket, SocketError, route};
+use crate::netlink::tc::{Hook, Qdisc};
+use crate::netlink::{Protocol, Socket, SocketError, route, tc};
 use crate::plan::inspect::{HostDump, InsideDump, inspect};
 use crate::plan::{Blueprint, Found, Observed, Parts};
 use crate::rules::own_tables;
@@ -25,7 +27,10 @@ pub struct Root {
     pub links: Vec<Link>,
     /// All unicast routes.
     pub routes: Vec<Route>,
+    /// All addresses.
+    pub addresses: Vec<Address>,
     neighbours: Vec<Neighbour>,
+    qdiscs: Vec<Qdisc>,
 }
 
 /// Dumps root.
@@ -36,7 +41,9 @@ pub fn root(socket: &mut Socket) -> Result<Root, PassError> {
     Ok(Root {
         links: socket.dump(route::dump_links, Link::read)?,
         routes: socket.dump(route::dump_routes, Route::read)?,
+        addresses: socket.dump(route::dump_addresses, Address::read)?,
         neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
+        qdiscs: socket.dump(tc::dump_qdiscs, Qdisc::read)?,
     })
 }
 
@@ -53,7 +60,7 @@ pub fn pool(
     stop: &AtomicBool,
     progress: &Progress,
 ) -> Result<Observed, PassError> {
-    let host = HostDump::new(blueprint, root.links, &root.routes, &root.neighbours)?;
+    let host = HostDump::new(blueprint, root.links, &root.routes, &root.neighbours, &root.qdiscs)?;
     let mut slots: BTreeSet<SlotId> = host.slots().collect();
     if let Some(vault) = vault {
         slots.extend(vault.slots()?);
@@ -63,8 +70,8 @@ pub fn pool(
     let found = Mutex::new(Vec::with_capacity(slots.len()));
     let look = |(): &mut (), slot: &SlotId| {
         let netns = vault.map_or(Ok(None), |v| v.netns(*slot))?;
-        let inside = netns.map(|netns| dump_inside(*slot, netns, blueprint.rules())).transpose()?;
-        let seen = inspect(&blueprint.slot(*slot), blueprint.rules(), inside.as_ref(), &host);
+        let inside = netns.map(|netns| dump_inside(*slot, netns, blueprint)).transpose()?;
+        let seen = inspect(blueprint, *slot, inside.as_ref(), &host);
         if seen != Found::Parts(Parts::NONE) {
             found.lock().expect("no holder panics").push((*slot, seen));
         }
@@ -75,7 +82,7 @@ pub fn pool(
     Ok(Observed { slots: found.into_inner().expect("no holder panics").into_iter().collect() })
 }
 
-fn dump_inside(slot: SlotId, netns: impl AsFd, rules: Option<&[Table]>) -> Result<InsideDump, PassError> {
+fn dump_inside(slot: SlotId, netns: impl AsFd, blueprint: &Blueprint) -> Result<InsideDump, PassError> {
     netns::enter(netns).map_err(|errno| PassError::Slot { slot, call: "setns to its namespace", errno })?;
     let mut socket = Socket::open()?;
     Ok(InsideDump {
@@ -83,7 +90,8 @@ fn dump_inside(slot: SlotId, netns: impl AsFd, rules: Option<&[Table]>) -> Resul
         addresses: socket.dump(route::dump_addresses, Address::read)?,
         routes: socket.dump(route::dump_routes, Route::read)?,
         neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
-        tables: match rules {
+        tap_programs: attach::shown(&mut socket, Hook::Ingress(blueprint.slot(slot).tap.index))?,
+        tables: match blueprint.rules() {
             None => Vec::new(),
             Some([]) => own_tables_here().unwrap_or_default(), // a kernel without nf_tables has no rules
             Some(_) => own_tables_here()?,

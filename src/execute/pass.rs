@@ -11,6 +11,7 @@ use super::knobs::{self, Knobs, OutOfReach};
 use super::make::Site;
 use super::observe;
 use super::parallel;
+use super::programs::{Ground, Programs};
 use super::progress::{PhaseTime, Progress};
 use super::rules::Rules;
 use super::template::Template;
@@ -21,7 +22,6 @@ use crate::plan::{Blueprint, Found, Observed, Part, Parts, Phase, Plan};
 use crate::slot::SlotId;
 use crate::sys::lock::Lock;
 use crate::sys::vault::{Inside, Vault};
-use crate::underlay::{self, UnderlayError};
 
 /// What a pass is given.
 pub struct Orders<'a> {
@@ -54,6 +54,8 @@ pub struct Summary {
     pub adopted: usize,
     /// There before, and completed.
     pub repaired: usize,
+    /// Of the adopted ones, those whose programs were replaced by newer ones.
+    pub refreshed: usize,
     /// Taken down.
     pub removed: usize,
     /// Leased, and not as they should be.
@@ -129,19 +131,24 @@ pub fn rebuild(orders: &Orders<'_>, slots: &BTreeSet<SlotId>) -> Result<Summary,
 pub fn dry_run(orders: &Orders<'_>) -> Result<Plan, PassError> {
     let rules = Rules::load(orders.config)?;
     let vault = Vault::open(&orders.config.run_dir)?;
-    Ok(View::look(orders, Scope::Pool, Some(&rules), &mut Socket::open()?, vault.as_ref())?.plan)
+    let mut socket = Socket::open()?;
+    let root = observe::root(&mut socket)?;
+    let ground = Ground::find(orders.config, &root)?;
+    let programs = Programs::look(orders.config, &ground.record)?;
+    let wanted = Wanted { mtu: ground.mtu, rules: Some(&rules), programs: programs.as_ref() };
+    Ok(View::look(orders, Scope::Pool, &wanted, root, &mut socket, vault.as_ref())?.plan)
 }
 
 fn run(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Summary, Broken> {
     let began = Instant::now();
     let done = carry_out(orders, scope).map_err(|error| Broken { standing: standing(orders, scope), error })?;
     let plan = done.plan;
-    let slots = plan.adopted as usize + plan.make.len() + plan.left_alone.len();
     Ok(Summary {
-        slots: u32::try_from(slots).unwrap_or(u32::MAX),
+        slots: u32::try_from(plan.slots()).unwrap_or(u32::MAX),
         created: plan.created(),
-        adopted: plan.adopted as usize,
+        adopted: plan.adopted as usize + plan.refreshed(),
         repaired: plan.repaired(),
+        refreshed: plan.refreshed(),
         removed: plan.remove.len(),
         left_alone: plan.left_alone,
         out_of_reach: done.out_of_reach,
@@ -168,8 +175,16 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         None => Vault::make(run_dir)?,
     };
     let rules = Rules::load(orders.config)?;
-    let View { blueprint, plan, .. } = View::look(orders, scope, Some(&rules), &mut socket, Some(&vault))?;
+    let seen = observe::root(&mut socket)?;
+    let ground = Ground::find(orders.config, &seen)?;
+    let programs = match scope {
+        Scope::Pool => Programs::open(orders.config, &ground.record)?,
+        Scope::Anew(_) => Programs::of_pool(orders.config, &ground.record)?,
+    };
+    let wanted = Wanted { mtu: ground.mtu, rules: Some(&rules), programs: Some(&programs) };
+    let View { blueprint, plan, .. } = View::look(orders, scope, &wanted, seen, &mut socket, Some(&vault))?;
     if plan.is_empty() {
+        programs.commit()?;
         return Ok(Done { plan, out_of_reach: Vec::new(), slot_us: Vec::new() });
     }
     if plan.root_rules || (matches!(scope, Scope::Pool) && plan.make.iter().any(|m| m.parts.has(Part::Rules))) {
@@ -190,18 +205,37 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         knobs::FALLBACK_TUNNELS => !template.is_bare(),
         _ => true,
     });
-    let site = Site::open(&blueprint, &vault, &template, &root, rules.slot())?;
-    let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root };
+    let site = Site::open(&blueprint, &vault, &template, &root, rules.slot(), &programs)?;
+    let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root, programs: &programs };
     remove(orders, &plan, &mut host, &vault)?;
     // The group message raises every host end there is: not while one of them is to be left alone.
     let as_group = matches!(scope, Scope::Pool) && plan.left_alone.is_empty();
     let mut slot_us = Vec::with_capacity(plan.make.len());
+    let mut committed = false;
     for round in rounds(&plan, orders.config.ready_after) {
         slot_us.extend(make_round(orders, &round, &site, &mut host, as_group)?);
+        host.programs.attach(host.socket)?;
+        if !committed {
+            host.programs.commit()?;
+            committed = true;
+        }
         let slots: Vec<SlotId> = round.iter().map(|m| m.slot).collect();
         (orders.on_whole)(&slots);
     }
+    if !committed {
+        host.programs.attach(host.socket)?;
+        host.programs.commit()?;
+    }
     Ok(Done { plan, out_of_reach, slot_us })
+}
+
+/// What a pass has found out about the pool that should be, beyond the config.
+struct Wanted<'a> {
+    mtu: u32,
+    /// `None` = not to be had, and a slot is whole without them.
+    rules: Option<&'a Rules>,
+    /// `None` = none are pinned that are told the same.
+    programs: Option<&'a Programs>,
 }
 
 /// What there is, and what follows from it.
@@ -215,13 +249,14 @@ impl View {
     fn look(
         orders: &Orders<'_>,
         scope: Scope<'_>,
-        rules: Option<&Rules>,
+        wanted: &Wanted<'_>,
+        root: observe::Root,
         socket: &mut Socket,
         vault: Option<&Vault>,
     ) -> Result<Self, PassError> {
-        let root = observe::root(socket)?;
-        let mut blueprint = Blueprint::new(orders.config, mtu(orders.config, &root)?);
-        if let Some(rules) = rules {
+        let tap_program = wanted.programs.map(Programs::tap_program).transpose()?;
+        let mut blueprint = Blueprint::new(orders.config, wanted.mtu).with_tap_program(tap_program);
+        if let Some(rules) = wanted.rules {
             blueprint = blueprint.with_rules(rules.slot().tables().to_vec());
         }
         let only = match scope {
@@ -239,8 +274,9 @@ impl View {
                 diff_of(&blueprint, &observed, orders.leased, slots.iter().copied())
             }
         };
-        if let (Scope::Pool, Some(rules)) = (scope, rules) {
-            plan.root_rules = rules.differ_in_root()?;
+        if let Scope::Pool = scope {
+            plan.root_rules = wanted.rules.map_or(Ok(false), Rules::differ_in_root)?;
+            plan.host_programs = !wanted.programs.map_or(Ok(false), |programs| programs.are_attached(socket))?;
         }
         Ok(Self { blueprint, observed, plan })
     }
@@ -253,7 +289,12 @@ fn standing(orders: &Orders<'_>, scope: Scope<'_>) -> Standing {
         let vault = Vault::open(&orders.config.run_dir)?;
         // Where the rules are why it broke off, a slot counts without them.
         let rules = Rules::load(orders.config).ok();
-        View::look(&orders, Scope::Pool, rules.as_ref(), &mut Socket::open()?, vault.as_ref())
+        let mut socket = Socket::open()?;
+        let root = observe::root(&mut socket)?;
+        let ground = Ground::find(orders.config, &root)?;
+        let programs = Programs::look(orders.config, &ground.record)?;
+        let wanted = Wanted { mtu: ground.mtu, rules: rules.as_ref(), programs: programs.as_ref() };
+        View::look(&orders, Scope::Pool, &wanted, root, &mut socket, vault.as_ref())
     };
     let Ok(view) = look() else { return Standing::default() };
     let wanted: Vec<SlotId> = match scope {
@@ -271,10 +312,12 @@ fn standing(orders: &Orders<'_>, scope: Scope<'_>) -> Standing {
     standing
 }
 
-/// The slots up to `ready_after` go through all phases first, so that the pool can be of use while the rest is made.
+/// The slots up to `ready_after` go through all phases first, so that the pool can be of use while the rest is made; and
+/// whatever is there already, so that no slot has an older program when the new ones are pinned.
 fn rounds(plan: &Plan, ready_after: Option<u32>) -> Vec<Vec<Make>> {
     let first = ready_after.unwrap_or(u32::MAX);
-    let (early, late): (Vec<_>, Vec<_>) = plan.make.iter().copied().partition(|m| m.slot.number() < first);
+    let is_early = |m: &Make| m.slot.number() < first || !m.parts.has(Part::Namespace);
+    let (early, late): (Vec<_>, Vec<_>) = plan.make.iter().copied().partition(is_early);
     [early, late].into_iter().filter(|round| !round.is_empty()).collect()
 }
 
@@ -311,13 +354,4 @@ fn make_round(
     let raised: Vec<SlotId> = round.iter().filter(|m| m.parts.has_any(pairs)).map(|m| m.slot).collect();
     progress.phase("settle", raised.len(), || host.settle(&raised, stop, progress))?;
     Ok(times)
-}
-
-/// The MTU of the slots' devices. A host that has no default route yet, as in an initramfs, needs no uplink where the
-/// config says the MTU.
-fn mtu(config: &Config, root: &observe::Root) -> Result<u32, UnderlayError> {
-    match (underlay::resolve(config, &root.links, &root.routes), config.mtu) {
-        (Err(UnderlayError::NoDefaultRoute(_)), Some(mtu)) => Ok(mtu),
-        (resolved, _) => resolved.map(|underlay| underlay.mtu),
-    }
 }

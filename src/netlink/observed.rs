@@ -36,6 +36,8 @@ pub struct Link {
     pub group: u32,
     /// Whether IPv6 runs on it.
     pub ipv6: bool,
+    /// Whether IPv4 packets that it receives for others are routed on.
+    pub forwards: bool,
     /// What the tap is set to, for a tun/tap device.
     pub tap: Option<Tap>,
 }
@@ -66,6 +68,8 @@ pub struct Address {
     pub addr: IpAddr,
     /// Its network's prefix.
     pub prefix: u8,
+    /// `IFA_F_…` (linux/if_addr.h).
+    pub flags: u32,
 }
 
 /// A unicast route of any table.
@@ -125,7 +129,10 @@ impl Link {
                 libc::IFLA_GROUP => link.group = u32_at(value, 0)?,
                 libc::IFLA_LINK_NETNSID => link.peer_netns = u32_at(value, 0),
                 libc::IFLA_LINKINFO => link.read_info(value),
-                libc::IFLA_AF_SPEC => link.ipv6 = ipv6_runs(value),
+                libc::IFLA_AF_SPEC => {
+                    link.ipv6 = ipv6_runs(value);
+                    link.forwards = ipv4_forwards(value);
+                }
                 _ => {}
             }
         }
@@ -184,15 +191,18 @@ impl Address {
             return None;
         }
         let (mut addr, mut local) = (None, None);
+        let mut flags = u32::from(*message.body.get(2)?);
         for (kind, value) in Attributes(message.body.get(8..)?) {
             match kind {
                 libc::IFA_ADDRESS => addr = ip(value),
                 libc::IFA_LOCAL => local = ip(value),
+                // All 32 of them; the header has room for 8.
+                libc::IFA_FLAGS => flags = u32_at(value, 0)?,
                 _ => {}
             }
         }
         // IFA_ADDRESS is the peer's on a point-to-point address; IFA_LOCAL, where there is one, is ours.
-        Some(Self { index: u32_at(message.body, 4)?, addr: local.or(addr)?, prefix: *message.body.get(1)? })
+        Some(Self { index: u32_at(message.body, 4)?, addr: local.or(addr)?, prefix: *message.body.get(1)?, flags })
     }
 }
 
@@ -262,6 +272,18 @@ fn ipv6_runs(af_spec: &[u8]) -> bool {
         .and_then(|(_, inet6)| Attributes(inet6).find(|(kind, _)| *kind == IFLA_INET6_CONF))
         .and_then(|(_, conf)| u32_at(conf, DISABLE_IPV6 * 4))
         .is_some_and(|disabled| disabled == 0)
+}
+
+/// Reads `forwarding` of a device where the dump carries it.
+fn ipv4_forwards(af_spec: &[u8]) -> bool {
+    // linux/if_link.h: IFLA_INET_CONF, an array of i32; linux/ip.h: IPV4_DEVCONF_FORWARDING, the first.
+    const IFLA_INET_CONF: u16 = 1;
+    let family = libc::AF_INET.cast_unsigned();
+    Attributes(af_spec)
+        .find(|(kind, _)| u32::from(*kind) == family)
+        .and_then(|(_, inet)| Attributes(inet).find(|(kind, _)| *kind == IFLA_INET_CONF))
+        .and_then(|(_, conf)| u32_at(conf, 0))
+        .is_some_and(|forwarding| forwarding != 0)
 }
 
 fn mac(value: &[u8]) -> Option<Mac> {

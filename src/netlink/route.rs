@@ -101,11 +101,40 @@ pub fn raise(batch: &mut Batch, index: IfIndex) {
     batch.message(RTM_NEWLINK, 0, &link_header(index.0, up, up), |_| ());
 }
 
-/// Raises every device of a group in one message, under one hold of RTNL.
-pub fn raise_group(batch: &mut Batch, group: u32) {
+/// Raises every device of a group in one message, under one hold of RTNL, and lets them forward.
+pub fn raise_group(batch: &mut Batch, group: u32, forward: bool) {
     let up = libc::IFF_UP.cast_unsigned();
     batch.message(RTM_NEWLINK, 0, &link_header(0, up, up), |a| {
         a.u32(libc::IFLA_GROUP, group);
+        if forward {
+            forwarding(a);
+        }
+    });
+}
+
+/// Raises one device and lets it forward.
+pub fn raise_and_forward(batch: &mut Batch, index: IfIndex) {
+    let up = libc::IFF_UP.cast_unsigned();
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, up, up), forwarding);
+}
+
+/// Lets a device forward what it receives for others: IPv4, this device alone. The sysctl of the same name would take a
+/// write to /proc/sys per device.
+pub fn forward(batch: &mut Batch, index: IfIndex) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), forwarding);
+}
+
+fn forwarding(a: &mut Attributes<'_>) {
+    // linux/if_link.h: IFLA_INET_CONF; linux/ip.h: IPV4_DEVCONF_FORWARDING. inet_set_link_af, net/ipv4/devinet.c.
+    const IFLA_INET_CONF: u16 = 1;
+    const IPV4_DEVCONF_FORWARDING: u16 = 1;
+    let family = u16::try_from(libc::AF_INET).expect("2");
+    a.nest(libc::IFLA_AF_SPEC, |spec| {
+        spec.nest(family, |inet| {
+            inet.nest(IFLA_INET_CONF, |conf| {
+                conf.u32(IPV4_DEVCONF_FORWARDING, 1);
+            });
+        });
     });
 }
 
@@ -348,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_device_or_a_group_is_raised_by_flag_and_mask() {
-        for (write, index) in [(raise as fn(&mut Batch, IfIndex), 5), (|b, _| raise_group(b, 9), 0)] {
+        for (write, index) in [(raise as fn(&mut Batch, IfIndex), 5), (|b, _| raise_group(b, 9, false), 0)] {
             let (_, message) = parsed(|b| write(b, IfIndex(5)));
             let Route::NewLink(link) = message else { panic!("{message:?}") };
             assert_eq!(

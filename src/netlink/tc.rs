@@ -11,7 +11,9 @@ use crate::slot::IfIndex;
 
 // linux/rtnetlink.h, linux/pkt_sched.h, linux/pkt_cls.h.
 const RTM_NEWQDISC: u16 = 36;
+const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 const RTM_GETTFILTER: u16 = 46;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -94,6 +96,49 @@ pub fn set_filter(batch: &mut Batch, filter: &Filter<'_>) {
                 .u32(TCA_BPF_FLAGS, ACT_DIRECT);
         });
     });
+}
+
+/// Takes our filter off a hook.
+pub fn delete_filter(batch: &mut Batch, hook: Hook, priority: u16) {
+    let (index, parent) = hook.place();
+    let info = u32::from(priority) << 16 | ALL_PROTOCOLS;
+    batch.message(RTM_DELTFILTER, 0, &header(index, HANDLE, parent, info), |a| {
+        a.text(TCA_KIND, "bpf");
+    });
+}
+
+/// Asks for the qdiscs of all devices.
+pub fn dump_qdiscs(batch: &mut Batch) {
+    batch.message(RTM_GETQDISC, DUMP, &header(0, 0, 0, 0), |_| ());
+}
+
+/// A qdisc that the kernel shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Qdisc {
+    /// Its device.
+    pub index: u32,
+    /// Whether programs can hang on what the device receives and sends.
+    pub clsact: bool,
+    /// The blocks that it is in (ingress, egress); 0 = in none.
+    pub blocks: (u32, u32),
+}
+
+impl Qdisc {
+    /// The qdisc in an answer to [`dump_qdiscs`].
+    #[must_use]
+    pub fn read(message: &Message<'_>) -> Option<Self> {
+        let (fixed, rest) = message.body.split_first_chunk::<20>().filter(|_| message.kind == RTM_NEWQDISC)?;
+        let mut qdisc = Self { index: u32_at(fixed, 4)?, clsact: false, blocks: (0, 0) };
+        for (kind, value) in Attributes(rest) {
+            match kind {
+                TCA_KIND => qdisc.clsact = text_of(value) == "clsact",
+                TCA_INGRESS_BLOCK => qdisc.blocks.0 = u32_at(value, 0)?,
+                TCA_EGRESS_BLOCK => qdisc.blocks.1 = u32_at(value, 0)?,
+                _ => {}
+            }
+        }
+        Some(qdisc)
+    }
 }
 
 /// Asks for all filters of a hook.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::part::{Part, Parts};
 use crate::address::{self, Net, inside};
-use crate::config::{Config, Guest};
+use crate::config::{Config, Forward, Guest};
 use crate::netlink::nft::Table;
 use crate::netlink::route::Device;
 use crate::slot::{IfIndex, LinkName, SlotId};
@@ -20,6 +20,9 @@ pub struct Blueprint {
     mtu: u32,
     /// The tables of the slots' rules; `None` = nothing is known of rules, and none are looked at.
     rules: Option<Vec<Table>>,
+    /// The program on every tap, by its number in the kernel; `None` = it is not loaded yet, and no tap has it.
+    tap_program: Option<u32>,
+    forward: Forward,
     /// What a whole slot consists of.
     whole: Parts,
 }
@@ -31,6 +34,8 @@ pub struct SlotSpec {
     pub slot: SlotId,
     /// The veth end in root.
     pub host_end: Device,
+    /// Whether it hands what it receives to root's routing.
+    pub forwards: bool,
     /// The veth end in the slot.
     pub up: Device,
     /// The bridge.
@@ -90,6 +95,8 @@ impl Blueprint {
             slot_cidr6: config.slot_cidr6,
             mtu,
             rules: None,
+            tap_program: None,
+            forward: config.forward,
             whole,
         }
     }
@@ -100,6 +107,25 @@ impl Blueprint {
         self.whole.set(Part::Rules, !tables.is_empty());
         self.rules = Some(tables);
         self
+    }
+
+    /// The same with a loaded program for the taps.
+    #[must_use]
+    pub const fn with_tap_program(mut self, id: Option<u32>) -> Self {
+        self.tap_program = id;
+        self
+    }
+
+    /// The program on every tap.
+    #[must_use]
+    pub const fn tap_program(&self) -> Option<u32> {
+        self.tap_program
+    }
+
+    /// Whether the host ends hand what they receive to root's routing.
+    #[must_use]
+    pub fn host_ends_forward(&self) -> bool {
+        self.forward == Forward::Stack
     }
 
     /// The tables of the slots' rules; `None` = nothing is known of rules.
@@ -139,6 +165,7 @@ impl Blueprint {
         let device = |name: LinkName, index, mac| Device { name, index, mac, mtu: self.mtu };
         SlotSpec {
             slot,
+            forwards: self.host_ends_forward(),
             host_end: device(address::host_end(slot), index, address::host_end_mac(slot)),
             up: device(fixed(inside::UP), IfIndex(inside::UP_INDEX), address::up_mac(slot)),
             bridge: device(fixed(inside::BRIDGE), IfIndex(inside::BRIDGE_INDEX), guest.gateway_mac),
@@ -181,6 +208,7 @@ fn is_wanted(part: Part, v6: bool) -> bool {
         | Part::VethPair
         | Part::Tap
         | Part::TapOnBridge
+        | Part::TapProgram
         | Part::GatewayAddress
         | Part::SlotAddress
         | Part::LoopbackUp
@@ -190,6 +218,7 @@ fn is_wanted(part: Part, v6: bool) -> bool {
         | Part::DefaultRoute
         | Part::NextHop
         | Part::GuestNeighbour
+        | Part::HostEndBlocks
         | Part::HostEndUp
         | Part::HostRoute
         | Part::HostNeighbour => true,

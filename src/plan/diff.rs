@@ -20,6 +20,8 @@ pub struct Plan {
     pub adopted: u32,
     /// Whether the host's own rules are to be made or replaced.
     pub root_rules: bool,
+    /// Whether programs are to be hung on the blocks and on the uplink.
+    pub host_programs: bool,
     /// What a whole slot consists of, to tell a new slot from a repair.
     pub whole: Parts,
 }
@@ -55,7 +57,16 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.make.is_empty() && !self.root_rules
+        self.remove.is_empty() && self.make.is_empty() && !self.root_rules && !self.host_programs
+    }
+
+    /// Slots that the plan speaks of: those that there will be, and leased ones beyond them.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        // A leased slot may get a program and be left alone in the rest.
+        let made = |slot: SlotId| self.make.iter().any(|m| m.slot == slot);
+        let left = self.left_alone.iter().filter(|l| !made(l.slot)).count();
+        self.adopted as usize + self.make.len() + left
     }
 
     /// Slots of which nothing is there yet, or nothing will be left.
@@ -64,10 +75,16 @@ impl Plan {
         self.make.iter().filter(|m| m.parts.has(Part::Namespace)).count()
     }
 
+    /// Slots that are whole but for the programs on them, which are to be put in the place of older ones.
+    #[must_use]
+    pub fn refreshed(&self) -> usize {
+        self.make.iter().filter(|m| Parts::PROGRAMS.has_all(m.parts)).count()
+    }
+
     /// Slots that are there and lack something.
     #[must_use]
     pub fn repaired(&self) -> usize {
-        self.make.len() - self.created()
+        self.make.len() - self.created() - self.refreshed()
     }
 }
 
@@ -78,7 +95,7 @@ pub fn of_phase(make: &[Make], phase: Phase) -> Vec<Make> {
     make.iter().map(part).filter(|m| !m.parts.is_empty()).collect()
 }
 
-/// Compares the whole pool. A leased slot is never touched: what is wrong with it is reported.
+/// Compares the whole pool. Of a leased slot nothing but its programs is touched: what else is wrong is reported.
 #[must_use]
 pub fn diff(blueprint: &Blueprint, observed: &Observed, leased: &BTreeSet<SlotId>) -> Plan {
     let mut plan = diff_of(blueprint, observed, leased, blueprint.slots());
@@ -115,10 +132,16 @@ impl Plan {
             None => self.make.push(Make { slot, parts: self.whole }),
             Some(Found::Parts(there)) => {
                 let missing = self.whole.without(*there);
-                match (missing.is_empty(), is_leased) {
-                    (true, _) => self.adopted += 1,
-                    (false, true) => self.leave(slot, format!("it lacks: {missing}")),
-                    (false, false) => self.make.push(Make { slot, parts: missing }),
+                let programs = missing.common(Parts::PROGRAMS).with_needs_in(*there);
+                let parts = if is_leased { programs } else { missing };
+                if missing.is_empty() {
+                    self.adopted += 1;
+                }
+                if parts != missing {
+                    self.leave(slot, format!("it lacks: {}", missing.without(parts)));
+                }
+                if !parts.is_empty() {
+                    self.make.push(Make { slot, parts });
                 }
             }
             Some(Found::Wrong { why }) if is_leased => self.leave(slot, why.clone()),
@@ -205,9 +228,10 @@ mod tests {
         }
 
         #[test]
-        fn a_leased_slot_is_never_touched((blueprint, observed, leased) in pool()) {
+        fn of_a_leased_slot_nothing_but_programs_is_touched((blueprint, observed, leased) in pool()) {
             let plan = diff(&blueprint, &observed, &leased);
-            let touched = plan.remove.iter().map(|r| r.slot).chain(plan.make.iter().map(|m| m.slot));
+            let made = plan.make.iter().filter(|m| !Parts::PROGRAMS.has_all(m.parts)).map(|m| m.slot);
+            let touched = plan.remove.iter().map(|r| r.slot).chain(made);
             for slot in touched {
                 prop_assert!(!leased.contains(&slot), "slot {slot}");
             }
@@ -217,8 +241,9 @@ mod tests {
         fn every_wanted_slot_is_adopted_made_or_left_alone((blueprint, observed, leased) in pool()) {
             let plan = diff(&blueprint, &observed, &leased);
             let wanted = blueprint.slots().len();
-            let left = plan.left_alone.iter().filter(|l| l.slot.index() < wanted).count();
-            prop_assert_eq!(plan.adopted as usize + plan.make.len() + left, wanted);
+            let left = plan.left_alone.iter().map(|l| l.slot).filter(|slot| slot.index() < wanted);
+            let spoken_of: BTreeSet<SlotId> = left.chain(plan.make.iter().map(|m| m.slot)).collect();
+            prop_assert_eq!(plan.adopted as usize + spoken_of.len(), wanted);
             prop_assert_eq!(&plan, &diff(&blueprint, &observed, &leased));
         }
     }

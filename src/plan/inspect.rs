@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use super::blueprint::{Addresses, Blueprint, SlotSpec};
 use super::part::{Part, Parts};
 use crate::address;
+use crate::bpf::attach::{self, BLOCKS};
 use crate::netlink::nft::Table;
 use crate::netlink::observed::{Address, Link, Neighbour, Route};
 use crate::netlink::route::Device;
+use crate::netlink::tc::{Qdisc, Shown};
 use crate::slot::SlotId;
 
 /// What there is of one slot.
@@ -44,6 +46,8 @@ pub struct InsideDump {
     pub neighbours: Vec<Neighbour>,
     /// netslot's own tables of nf_tables, sorted.
     pub tables: Vec<Table>,
+    /// The programs on what the tap receives, in their order.
+    pub tap_programs: Vec<Shown>,
 }
 
 /// What root shows of the pool's host ends, sorted by slot.
@@ -57,6 +61,7 @@ struct HostEnd {
     link: Link,
     routes: Vec<IpAddr>,
     neighbours: Vec<Neighbour>,
+    blocks: Option<(u32, u32)>,
 }
 
 /// A device in root that bears a host end's name or index and is not ours.
@@ -84,6 +89,7 @@ impl HostDump {
         links: Vec<Link>,
         routes: &[Route],
         neighbours: &[Neighbour],
+        qdiscs: &[Qdisc],
     ) -> Result<Self, Foreign> {
         let mut dump = Self::default();
         let mut slot_of_index = HashMap::new();
@@ -95,7 +101,7 @@ impl HostDump {
             match (ours, by_name, by_index) {
                 (true, Some(slot), _) => {
                     slot_of_index.insert(link.index, slot);
-                    dump.ends.insert(slot, HostEnd { link, routes: Vec::new(), neighbours: Vec::new() });
+                    dump.ends.insert(slot, HostEnd { link, routes: Vec::new(), neighbours: Vec::new(), blocks: None });
                 }
                 (_, None, Some(slot)) | (false, Some(slot), _) => {
                     return Err(Foreign { name: link.name, index: link.index, slot });
@@ -113,6 +119,11 @@ impl HostDump {
                 end.neighbours.push(*neighbour);
             }
         }
+        for qdisc in qdiscs.iter().filter(|q| q.clsact) {
+            if let Some(end) = slot_of_index.get(&qdisc.index).and_then(|slot| dump.ends.get_mut(slot)) {
+                end.blocks = Some(qdisc.blocks);
+            }
+        }
         Ok(dump)
     }
 
@@ -122,9 +133,10 @@ impl HostDump {
     }
 }
 
-/// Judges one slot: `inside` is `None` where the vault holds no namespace for it, `rules` where nothing is known of them.
+/// Judges one slot: `inside` is `None` where the vault holds no namespace for it.
 #[must_use]
-pub fn inspect(spec: &SlotSpec, rules: Option<&[Table]>, inside: Option<&InsideDump>, host: &HostDump) -> Found {
+pub fn inspect(blueprint: &Blueprint, slot: SlotId, inside: Option<&InsideDump>, host: &HostDump) -> Found {
+    let spec = &blueprint.slot(slot);
     let end = host.ends.get(&spec.slot);
     let Some(inside) = inside else {
         return match end {
@@ -134,7 +146,8 @@ pub fn inspect(spec: &SlotSpec, rules: Option<&[Table]>, inside: Option<&InsideD
     };
     let mut parts = Parts::of(&[Part::Namespace]);
     let looked = look_inside(spec, inside, &mut parts)
-        .and_then(|()| look_at_rules(rules, inside, &mut parts))
+        .and_then(|()| look_at_rules(blueprint.rules(), inside, &mut parts))
+        .and_then(|()| look_at_tap_program(blueprint.tap_program(), inside, &mut parts))
         .and_then(|()| look_at_host_end(spec, end, &mut parts));
     match looked {
         Ok(()) => Found::Parts(parts),
@@ -232,6 +245,16 @@ fn look_at_rules(rules: Option<&[Table]>, inside: &InsideDump, parts: &mut Parts
     }
 }
 
+/// Our filter with another program is one to be replaced; another's filter has come with a tenant, or with an admin.
+fn look_at_tap_program(id: Option<u32>, inside: &InsideDump, parts: &mut Parts) -> Result<(), String> {
+    if let Some(other) = inside.tap_programs.iter().find(|shown| !attach::is_ours(shown)) {
+        return Err(format!("a program that is not the slot's on its tap: {}", other.name));
+    }
+    let there = id.is_some_and(|id| inside.tap_programs.iter().any(|shown| shown.program == id));
+    parts.set(Part::TapProgram, there && parts.has(Part::Tap));
+    Ok(())
+}
+
 fn look_at_host_end(spec: &SlotSpec, end: Option<&HostEnd>, parts: &mut Parts) -> Result<(), String> {
     let end = match (end, parts.has(Part::VethPair)) {
         (Some(end), true) => end,
@@ -242,7 +265,12 @@ fn look_at_host_end(spec: &SlotSpec, end: Option<&HostEnd>, parts: &mut Parts) -
     matches_device(&end.link, &spec.host_end, "veth")?;
     matches_mtu(&end.link, &spec.host_end)?;
     parts.set(Part::HostEndQuiet, !end.link.ipv6);
-    parts.set(Part::HostEndUp, end.link.up);
+    match end.blocks {
+        None => {}
+        Some(BLOCKS) => parts.set(Part::HostEndBlocks, true),
+        Some(_) => return Err(format!("{} has a clsact qdisc outside of netslot's blocks", spec.host_end.name)),
+    }
+    parts.set(Part::HostEndUp, end.link.up && (end.link.forwards || !spec.forwards) && parts.has(Part::HostEndBlocks));
     let knows =
         |addr: IpAddr| end.neighbours.iter().any(|n| n.addr == addr && n.mac == Some(spec.up.mac) && n.permanent);
     parts.set(Part::HostRoute, end.routes.contains(&spec.v4.slot.into()));
@@ -310,6 +338,11 @@ mod tests {
         links: Vec<Link>,
         routes: Vec<Route>,
         neighbours: Vec<Neighbour>,
+        qdiscs: Vec<Qdisc>,
+    }
+
+    fn shown(program: u32) -> Shown {
+        Shown { priority: 1, name: "guest_in".into(), program }
     }
 
     fn link(device: &Device, kind: &str) -> Link {
@@ -323,7 +356,7 @@ mod tests {
 
     impl Slot {
         fn whole() -> Self {
-            let blueprint = Blueprint::new(&Config { slots: 4, ..Config::default() }, 1430);
+            let blueprint = Blueprint::new(&Config { slots: 4, ..Config::default() }, 1430).with_tap_program(Some(7));
             let spec = blueprint.slot(SlotId::new(3).expect("in range"));
             let (bridge, up) = (spec.bridge.index.0, spec.up.index.0);
             let v4 = spec.v4.any();
@@ -338,9 +371,9 @@ mod tests {
                     Link { master: bridge, tap: Some(tap), ..link(&spec.tap, "tun") },
                 ],
                 addresses: vec![
-                    Address { index: 1, addr: [127, 0, 0, 1].into(), prefix: 8 },
-                    Address { index: bridge, addr: v4.gateway.addr, prefix: v4.gateway.prefix },
-                    Address { index: up, addr: v4.slot, prefix: 32 },
+                    Address { index: 1, addr: [127, 0, 0, 1].into(), prefix: 8, flags: 0 },
+                    Address { index: bridge, addr: v4.gateway.addr, prefix: v4.gateway.prefix, flags: 0 },
+                    Address { index: up, addr: v4.slot, prefix: 32, flags: 0 },
                 ],
                 routes: vec![route(None, 0, Some(v4.next_hop), up)],
                 neighbours: vec![
@@ -348,12 +381,14 @@ mod tests {
                     neighbour(bridge, v4.guest, spec.guest_mac),
                 ],
                 tables: Vec::new(),
+                tap_programs: vec![shown(7)],
             };
             let host = spec.host_end.index.0;
             let group = address::host_end_group(spec.slot);
             Self {
                 inside,
-                links: vec![Link { group, ..link(&spec.host_end, "veth") }],
+                links: vec![Link { group, forwards: true, ..link(&spec.host_end, "veth") }],
+                qdiscs: vec![Qdisc { index: host, clsact: true, blocks: BLOCKS }],
                 routes: vec![route(Some(v4.slot), 32, None, host)],
                 neighbours: vec![neighbour(host, v4.slot, spec.up.mac)],
                 spec,
@@ -362,8 +397,9 @@ mod tests {
         }
 
         fn judge(self) -> Found {
-            let host = HostDump::new(&self.blueprint, self.links, &self.routes, &self.neighbours).expect("ours");
-            inspect(&self.spec, self.blueprint.rules(), Some(&self.inside), &host)
+            let (routes, neighbours) = (&self.routes, &self.neighbours);
+            let host = HostDump::new(&self.blueprint, self.links, routes, neighbours, &self.qdiscs).expect("ours");
+            inspect(&self.blueprint, self.spec.slot, Some(&self.inside), &host)
         }
     }
 
@@ -391,6 +427,10 @@ mod tests {
         lacks(|s| s.inside.neighbours[0].permanent = false, &[Part::NextHop]);
         lacks(|s| s.inside.neighbours[1].mac = None, &[Part::GuestNeighbour]);
         lacks(|s| s.links[0].up = false, &[Part::HostEndUp]);
+        lacks(|s| s.links[0].forwards = false, &[Part::HostEndUp]);
+        lacks(|s| s.qdiscs.clear(), &[Part::HostEndBlocks, Part::HostEndUp]);
+        lacks(|s| s.inside.tap_programs.clear(), &[Part::TapProgram]);
+        lacks(|s| s.inside.tap_programs[0].program = 6, &[Part::TapProgram]);
         lacks(|s| s.links[0].ipv6 = true, &[Part::HostEndQuiet]);
         lacks(|s| s.routes.clear(), &[Part::HostRoute]);
         lacks(|s| s.neighbours.clear(), &[Part::HostNeighbour]);
@@ -413,6 +453,8 @@ mod tests {
         wrong(|s| s.inside.links[3].tap.as_mut().expect("a tap").multi_queue = true, "several queues");
         wrong(|s| s.inside.addresses[1].prefix = 24, "an address that is not the slot's: 172.16.0.1");
         wrong(|s| s.inside.links.push(link(&s.spec.host_end, "veth")), "a device that is not the slot's");
+        wrong(|s| s.inside.tap_programs.push(Shown { priority: 2, ..shown(9) }), "a program that is not the slot's");
+        wrong(|s| s.qdiscs[0].blocks = (0, 0), "slot3 has a clsact qdisc outside");
         wrong(|s| s.links.clear(), "up0 without its host end slot3");
         wrong(|s| drop(s.inside.links.remove(2)), "a host end whose other end is not in the slot");
     }
@@ -420,9 +462,10 @@ mod tests {
     #[test]
     fn a_host_end_alone_is_wrong_and_nothing_is_nothing() {
         let slot = Slot::whole();
-        let host = HostDump::new(&slot.blueprint, slot.links, &[], &[]).expect("ours");
-        assert!(matches!(inspect(&slot.spec, None, None, &host), Found::Wrong { .. }));
-        assert_eq!(inspect(&slot.spec, None, None, &HostDump::default()), Found::Parts(Parts::NONE));
+        let host = HostDump::new(&slot.blueprint, slot.links, &[], &[], &[]).expect("ours");
+        let id = slot.spec.slot;
+        assert!(matches!(inspect(&slot.blueprint, id, None, &host), Found::Wrong { .. }));
+        assert_eq!(inspect(&slot.blueprint, id, None, &HostDump::default()), Found::Parts(Parts::NONE));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Part {
     SlotAddress,
     /// Its rules: netslot's tables, with the mark of the configured ones.
     Rules,
+    /// The program on the tap, the one that is to run.
+    TapProgram,
     /// Loopback up.
     LoopbackUp,
     /// Bridge up.
@@ -49,7 +51,9 @@ pub enum Part {
     GuestNeighbour6,
     /// IPv6 off on the host end, where the pool has no IPv6.
     HostEndQuiet,
-    /// The host end up.
+    /// The host end in the blocks that carry the host ends' programs.
+    HostEndBlocks,
+    /// The host end up, and forwarding what it receives where packets pass root's stack.
     HostEndUp,
     /// Root's route to the slot's address.
     HostRoute,
@@ -75,7 +79,7 @@ pub enum Phase {
 
 impl Part {
     /// All parts, in the order of making.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Namespace,
         Self::Bridge,
         Self::VethPair,
@@ -84,6 +88,7 @@ impl Part {
         Self::GatewayAddress,
         Self::SlotAddress,
         Self::Rules,
+        Self::TapProgram,
         Self::LoopbackUp,
         Self::BridgeUp,
         Self::TapUp,
@@ -97,6 +102,7 @@ impl Part {
         Self::GuestNeighbour,
         Self::GuestNeighbour6,
         Self::HostEndQuiet,
+        Self::HostEndBlocks,
         Self::HostEndUp,
         Self::HostRoute,
         Self::HostRoute6,
@@ -115,7 +121,8 @@ impl Part {
             | Self::TapOnBridge
             | Self::GatewayAddress
             | Self::SlotAddress
-            | Self::Rules => Phase::Make,
+            | Self::Rules
+            | Self::TapProgram => Phase::Make,
             Self::LoopbackUp
             | Self::BridgeUp
             | Self::TapUp
@@ -129,6 +136,7 @@ impl Part {
             | Self::GuestNeighbour
             | Self::GuestNeighbour6 => Phase::Raise,
             Self::HostEndQuiet
+            | Self::HostEndBlocks
             | Self::HostEndUp
             | Self::HostRoute
             | Self::HostRoute6
@@ -143,10 +151,15 @@ impl Part {
         match self {
             Self::Namespace => Parts::NONE,
             Self::Bridge | Self::VethPair | Self::Tap | Self::LoopbackUp => Parts::of(&[Self::Namespace]),
+            Self::TapProgram => Parts::of(&[Self::Tap]),
             Self::TapOnBridge => Parts::of(&[Self::Bridge, Self::Tap]),
             Self::GatewayAddress | Self::BridgeUp => Parts::of(&[Self::Bridge]),
-            Self::SlotAddress | Self::UplinkUp | Self::HostEndQuiet | Self::HostEndUp => Parts::of(&[Self::VethPair]),
-            Self::TapUp => Parts::of(&[Self::TapOnBridge]),
+            Self::SlotAddress | Self::UplinkUp | Self::HostEndQuiet | Self::HostEndBlocks => {
+                Parts::of(&[Self::VethPair])
+            }
+            // No device is up without its program.
+            Self::HostEndUp => Parts::of(&[Self::HostEndBlocks]),
+            Self::TapUp => Parts::of(&[Self::TapOnBridge, Self::TapProgram]),
             // Chains may hang on devices: made anew with them.
             Self::Rules => Parts::of(&[Self::VethPair, Self::TapOnBridge]),
             Self::GatewayAddress6 | Self::GuestNeighbour | Self::GuestNeighbour6 => Parts::of(&[Self::BridgeUp]),
@@ -171,6 +184,7 @@ impl Part {
             Self::GatewayAddress => "gateway address",
             Self::SlotAddress => "slot address",
             Self::Rules => "rules",
+            Self::TapProgram => "program on tap",
             Self::LoopbackUp => "loopback up",
             Self::BridgeUp => "bridge up",
             Self::TapUp => "tap up",
@@ -184,6 +198,7 @@ impl Part {
             Self::GuestNeighbour => "guest neighbour",
             Self::GuestNeighbour6 => "guest neighbour (v6)",
             Self::HostEndQuiet => "host end without IPv6",
+            Self::HostEndBlocks => "host end in blocks",
             Self::HostEndUp => "host end up",
             Self::HostRoute => "host route",
             Self::HostRoute6 => "host route (v6)",
@@ -200,6 +215,10 @@ pub struct Parts(u32);
 impl Parts {
     /// No part.
     pub const NONE: Self = Self(0);
+
+    /// What may be made under a lease too: programs, put in the place of older ones or of none without a packet that
+    /// meets neither. A lease must not keep a slot from an upgrade, and no slot shall be open because it is leased.
+    pub const PROGRAMS: Self = Self::of(&[Part::TapProgram, Part::HostEndBlocks]);
 
     /// Those parts.
     #[must_use]
@@ -248,6 +267,20 @@ impl Parts {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub const fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Those whose needs are among `there`.
+    #[must_use]
+    pub fn with_needs_in(self, there: Self) -> Self {
+        let mut set = Self::NONE;
+        self.iter().filter(|p| there.has_all(p.needs())).for_each(|p| set.set(p, true));
+        set
     }
 
     /// What is in either.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::diff::Plan;
+use super::part::Parts;
 use crate::slot::SlotId;
 
 impl fmt::Display for Plan {
@@ -13,11 +14,18 @@ impl fmt::Display for Plan {
         if self.root_rules {
             writeln!(f, "rules   of the host: replace")?;
         }
+        if self.host_programs {
+            writeln!(f, "attach  programs to the host ends' blocks and the uplink")?;
+        }
         for (slots, why) in runs(self.remove.iter().map(|r| (r.slot, r.why.as_str()))) {
             writeln!(f, "remove  {slots}: {why}")?;
         }
         for (slots, parts) in runs(self.make.iter().map(|m| (m.slot, m.parts))) {
-            let word = if parts == self.whole { "make  " } else { "repair" };
+            let word = match parts {
+                parts if parts == self.whole => "make  ",
+                parts if Parts::PROGRAMS.has_all(parts) => "attach",
+                _ => "repair",
+            };
             writeln!(f, "{word}  {slots}: {parts}")?;
         }
         for (slots, why) in runs(self.left_alone.iter().map(|l| (l.slot, l.why.as_str()))) {

@@ -27,12 +27,12 @@ use super::events::Ring;
 use super::publish::Publisher;
 use super::socket::Listener;
 use super::worker::{Done, Shop};
+use crate::bpf::MapStore;
 use crate::config::Config;
-use crate::ledger::{Effects, HolderId, Lease, Ledger, Records};
+use crate::ledger::{Effects, HolderId, Lease, Ledger};
 use crate::limits::NAMES_PER_TURN;
 use crate::netlink;
 use crate::slot::SlotId;
-use crate::sys::records::RecordsFile;
 use crate::sys::{clock, seqpacket};
 
 /// Tokens of the single sources; connections have their holder's number, processes that and [`PROCESSES`].
@@ -98,7 +98,7 @@ pub(super) struct Parts {
     pub signals: Signals,
     pub listener: Listener,
     pub links: netlink::Listener,
-    pub ledger: Ledger<Records<Arc<RecordsFile>>>,
+    pub ledger: Ledger<MapStore>,
     pub netns: Box<[Option<OwnedFd>]>,
     pub publisher: Publisher,
     pub shop: Arc<Shop>,
@@ -114,7 +114,7 @@ pub(super) struct Daemon {
     signals: Signals,
     pub listener: Listener,
     pub links: netlink::Listener,
-    pub ledger: Ledger<Records<Arc<RecordsFile>>>,
+    pub ledger: Ledger<MapStore>,
     /// Effects of the command under way.
     pub fx: Effects,
     pub netns: Box<[Option<OwnedFd>]>,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use crate::bpf::DatapathError;
 use crate::execute::Broken;
 use crate::netlink::SocketError;
 use crate::sys::lock::LockError;
-use crate::sys::records::RecordsError;
 use crate::sys::vault::VaultError;
 
 /// Why the daemon does not start, or stops by itself. Leases stay in every case.
@@ -20,6 +20,9 @@ pub enum ServeError {
     /// There is nothing to serve.
     #[error("there is no pool below {}: run 'netslot up' first, or 'netslot serve --up'", .0.display())]
     NoPool(PathBuf),
+    /// A pass was killed before the programs hung everywhere.
+    #[error("the pool's last pass did not end: run 'netslot up', or 'netslot serve --up'")]
+    Unfinished,
     /// The pool's host ends are elsewhere.
     #[error(
         "none of the {0} slots' host ends is in this network namespace: the daemon must run where 'netslot up' ran, \
@@ -28,7 +31,7 @@ pub enum ServeError {
     Elsewhere(usize),
     /// The lease records cannot be used.
     #[error(transparent)]
-    Records(#[from] RecordsError),
+    Maps(#[from] DatapathError),
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),

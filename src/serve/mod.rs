@@ -47,6 +47,7 @@ use publish::Publisher;
 use socket::Listener;
 use worker::{Done, Queue, Shop};
 
+use crate::bpf::{MapCells, Maps};
 use crate::config::Config;
 use crate::execute::Progress;
 use crate::ledger::{Effects, Ledger, Observed, Records, Settings, Store as _};
@@ -57,7 +58,6 @@ use crate::scrub::Site;
 use crate::slot::SlotId;
 use crate::sys::clock;
 use crate::sys::lock::Lock;
-use crate::sys::records::RecordsFile;
 
 /// Serves the pool until SIGTERM or SIGINT. With `up`, makes or repairs it first, and begins to serve once
 /// `ready_after` slots are there.
@@ -67,16 +67,24 @@ use crate::sys::records::RecordsFile;
 pub fn serve(config: Config, up: bool) -> Result<(), ServeError> {
     let config = Arc::new(config);
     let _alone = Lock::take(&config.run_dir.join("serve.lock"))?;
-    let records = Arc::new(RecordsFile::open_or_make(&config.run_dir, config.slots_max)?);
-    let slots = Records(&*records).slots();
+    let before = Maps::open(&config.bpf_dir)?;
+    // A pass makes larger maps where these have become too small.
+    let slots = before
+        .as_ref()
+        .map_or(config.slots_max, |maps| if up { maps.slots().max(config.slots_max) } else { maps.slots() });
+    let leased = before.map_or(Ok(BTreeSet::new()), |maps| maps.cells().map(leased))?;
     pool::raise_fd_limit(&config, slots)?;
-    let mut start = Start::new(Arc::clone(&config), slots, leased(&records))?;
+    let mut start = Start::new(Arc::clone(&config), slots, leased)?;
     let early = if up { start.make_pool()? } else { Vec::new() };
-    start.serve(records, early, up)
+    let maps = Maps::open(&config.bpf_dir)?.ok_or_else(|| ServeError::NoPool(config.run_dir.clone()))?;
+    if !up && !maps.are_settled()? {
+        return Err(ServeError::Unfinished);
+    }
+    start.serve(&maps, early, up)
 }
 
 /// The slots that the records say are leased.
-fn leased(records: &RecordsFile) -> BTreeSet<SlotId> {
+fn leased(records: MapCells) -> BTreeSet<SlotId> {
     let store = Records(records);
     let is_leased = |slot: &SlotId| store.ledger(*slot).state() == Some(SlotState::Leased);
     SlotId::first(store.slots()).filter(is_leased).collect()
@@ -161,9 +169,11 @@ impl Start {
         }
     }
 
-    fn serve(self, records: Arc<RecordsFile>, early: Vec<Done>, up: bool) -> Result<(), ServeError> {
+    fn serve(self, maps: &Maps, early: Vec<Done>, up: bool) -> Result<(), ServeError> {
         let Self { config, slots, poll, signals, inbox, stop, orders, builder, .. } = self;
         let started_ns = clock::boottime_ns();
+        let records = Arc::new(maps.cells()?);
+        let store = maps.store(Arc::clone(&records))?;
         let registry = poll.registry();
         // Before the look, so that nothing is deleted unseen in between.
         let links = netlink::Listener::open()?;
@@ -175,7 +185,7 @@ impl Start {
         let unmade = unmade(&config, &records, up);
         unmade.iter().for_each(|slot| seen.netns[slot.index()] = None);
         let observed = |slot: SlotId| -> Observed { seen.observed(slot) };
-        let ledger = Ledger::open(Records(Arc::clone(&records)), Settings::of(&config), observed, started_ns, &mut fx);
+        let ledger = Ledger::open(store, Settings::of(&config), observed, started_ns, &mut fx);
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
         let site = Site::open(Blueprint::new(&config, mtu)).map_err(ServeError::file("open", "/dev/net"))?;
         let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
@@ -228,7 +238,7 @@ impl Start {
 
 /// Slots that the pass in the background may still be making: whole or not, they are told of when it is done. What a
 /// record says anything of is not among them.
-fn unmade(config: &Config, records: &RecordsFile, up: bool) -> Vec<SlotId> {
+fn unmade(config: &Config, records: &MapCells, up: bool) -> Vec<SlotId> {
     let Some(first) = config.ready_after.filter(|_| up) else { return Vec::new() };
     let store = Records(records);
     let building = |slot: &SlotId| store.ledger(*slot).state() == Some(SlotState::Building);

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 
 use super::inbox::Inbox;
 use super::snapshot;
+use crate::bpf::MapCells;
 use crate::execute::Broken;
 use crate::ledger::{HolderId, Lease, Reason, Scrubbed};
 use crate::limits::{SCRUB_PATIENCE_MS, SCRUB_PAUSE_MS};
@@ -19,7 +20,6 @@ use crate::netlink::observed::Link;
 use crate::netlink::{Batch, Socket, SocketError, route};
 use crate::scrub::{ScrubError, Site, Verdict};
 use crate::slot::{IfIndex, SlotId};
-use crate::sys::records::RecordsFile;
 use crate::sys::tap::TapError;
 
 /// Who waits for a job's outcome.
@@ -219,7 +219,7 @@ pub struct Shop {
     /// What scrubbing needs.
     pub site: Site,
     /// The records, to be listed.
-    pub records: Arc<RecordsFile>,
+    pub records: Arc<MapCells>,
     /// Slots that a list shows at least.
     pub slots: u32,
 }

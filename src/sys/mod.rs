@@ -8,7 +8,6 @@ pub mod lock;
 pub mod mmap;
 pub mod netns;
 pub mod pidfd;
-pub mod records;
 pub mod seqpacket;
 pub mod socket_filter;
 pub mod sysfs;

@@ -9,10 +9,13 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use netslot::bpf::Maps;
+use netslot::ledger::{Records, Store as _};
 use netslot::netlink::observed::Link;
 use netslot::netlink::{Socket, route};
 use netslot::slot::SlotId;
 use netslot::sys::vault::Vault;
+use netslot_abi::{BindingRecord, LedgerRecord, SlotState, bind_flag};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -49,6 +52,7 @@ impl World {
         let network = namespace();
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         mount(Some("sys"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).expect("the namespace's own /sys");
+        mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).expect("a bpffs");
         let files = tempfile::tempdir_in("/run").expect("a directory");
         let config = files.path().join("netslot.toml");
         let world = Self { _alone: alone, network, config, _files: files };
@@ -125,6 +129,21 @@ impl World {
     pub fn slots(&self) -> Vec<u32> {
         let vault = Vault::open(Path::new("/run/netslot")).expect("readable");
         vault.map_or_else(Vec::new, |v| v.slots().expect("listed").into_iter().map(SlotId::number).collect())
+    }
+
+    /// Lets a slot's packets pass, leased or not, its address being its own programs' and no guest's.
+    pub fn open_slot(&self, number: u32) {
+        let maps = Maps::open(Path::new("/sys/fs/bpf/netslot")).expect("readable").expect("pinned");
+        let mut records = Records(maps.cells().expect("mapped"));
+        let slot = SlotId::new(number).expect("in range");
+        let mut record = records.ledger(slot);
+        if record.state() != Some(SlotState::Leased) {
+            record = LedgerRecord { commit: LedgerRecord::pack(1, SlotState::Leased), ..LedgerRecord::default() };
+            records.store_ledger(slot, &record);
+        }
+        let binding =
+            BindingRecord { generation: record.generation(), flags: bind_flag::OWN_STACK, ..BindingRecord::default() };
+        records.store_binding(slot, &binding).expect("memory takes all");
     }
 
     /// Sets a knob that only the namespace in which the tests were started shows, for as long as the guard lives.

@@ -91,12 +91,12 @@ impl World {
             underlay_v6: HOST6.parse().ok(),
         };
         let bpf_dir = files.path().join("netslot");
-        let mut datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
+        let datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
         let mut root = Socket::open().expect("a socket");
         let mut batch = Batch::new();
         for (slot, netns) in SlotId::first(SLOTS).zip(&slots) {
             make_slot(slot, netns);
-            attach::join(&mut batch, config.ifindex_base, slot);
+            attach::join(&mut batch, address::slot_ifindex(config.ifindex_base, slot));
         }
         assert_eq!(root.send(&mut batch).expect("sent"), []);
         attach::host_ends(&mut root, &datapath).expect("attached");
