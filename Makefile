@@ -6,7 +6,7 @@ BINARY  := target/$(TARGET)/release/netslot
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 CARGO   := cargo
 
-.PHONY: all demo test bench lint tools ebpf ebpf-check install clean
+.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install clean
 
 all: $(BINARY)
 
@@ -22,6 +22,11 @@ demo: tools all
 
 test: tools all
 	NETSLOT=$(abspath $(BINARY)) tests/run.sh
+
+# The virtual machines, those that take minutes too; `make test` runs the short ones.
+test-vm: tools all
+	tests/tools.sh vm
+	NETSLOT=$(abspath $(BINARY)) $(CARGO) test --test vm -- --include-ignored --show-output
 
 bench: tools all
 	NETSLOT=$(abspath $(BINARY)) tests/bench/run.sh

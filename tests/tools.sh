@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs, on Debian 12 or later, what is missing for `make`, `make test`, `make demo` and `make bench`, and nothing
 # that is there already. With everything in place it takes a few milliseconds and needs neither root nor the network.
+# With the word `vm`: what is missing for virtual machines, which nothing but tests/vm needs.
 set -euo pipefail
 
 # The compiler that the workspace needs (rust-version in Cargo.toml).
@@ -25,6 +26,15 @@ jq                               jq
 nsenter                          util-linux
 ps                               procps
 '
+
+if [ "${1:-}" = vm ]; then
+    TOOLS='
+qemu-system-x86_64               qemu-system-x86
+ip                               iproute2
+jq                               jq
+xz                               xz-utils
+'
+fi
 
 # Administrators' programs are not on every user's PATH.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -1,0 +1,30 @@
+//! The boot stage in virtual machines: Debian's own kernels, an initramfs with the real binary, QEMU without
+//! acceleration. A scenario is a script that runs as init; it prints one line per check, which this program reads.
+//! Those that take minutes run with `make test-vm` alone.
+
+mod archive;
+mod image;
+mod kernel;
+mod machine;
+mod packages;
+mod scenario;
+mod verdict;
+
+use kernel::Line;
+use scenario::Scenario;
+
+#[test]
+fn a_pool_of_200_slots_is_made_leased_and_taken_down() {
+    Scenario::new("pool", Line::V6_12).run();
+}
+
+#[test]
+fn the_programs_pass_their_tests_on_6_12() {
+    Scenario::new("programs", Line::V6_12).with_test("programs").run();
+}
+
+#[test]
+#[ignore = "a second kernel: make test-vm"]
+fn a_pool_is_made_on_6_1() {
+    Scenario::new("pool", Line::V6_1).run();
+}
