@@ -24,6 +24,8 @@ ethtool                          ethtool
 jq                               jq
 nsenter                          util-linux
 ps                               procps
+systemd-analyze                  systemd
+udevadm                          udev
 '
 
 # Administrators' programs are not on every user's PATH.
