@@ -6,7 +6,7 @@ BINARY  := target/$(TARGET)/release/netslot
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 CARGO   := cargo
 
-.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install clean
+.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install install-files clean
 
 all: $(BINARY)
 
@@ -44,9 +44,25 @@ ebpf:
 ebpf-check:
 	ebpf/build.sh --check
 
-install: all
-	install -D -m 0755 $(BINARY) $(DESTDIR)/usr/bin/netslot
-	install -D -m 0644 -t $(DESTDIR)/usr/share/netslot systemd/slot.nft systemd/root.nft
+# Everything a package has, below DESTDIR; a configuration that is there stays. INSTALL_BINARY names another build.
+INSTALL_BINARY := $(BINARY)
+INSTALL_FILE   := install -D -m 0644
+LIB            := $(DESTDIR)/usr/lib
+
+install: all install-files
+
+install-files:
+	install -D -m 0755 $(INSTALL_BINARY) $(DESTDIR)/usr/bin/netslot
+	$(INSTALL_FILE) -t $(DESTDIR)/usr/share/netslot systemd/slot.nft systemd/root.nft systemd/netslot.toml
+	$(INSTALL_FILE) -t $(LIB)/systemd/system systemd/netslot-up.service systemd/netslot.service systemd/netslot.socket
+	$(INSTALL_FILE) -t $(LIB)/systemd/network systemd/10-netslot.network systemd/10-netslot.link
+	$(INSTALL_FILE) -t $(LIB)/udev/rules.d systemd/99-z-netslot.rules
+	$(INSTALL_FILE) systemd/netslot.networkmanager $(LIB)/NetworkManager/conf.d/10-netslot.conf
+	$(INSTALL_FILE) systemd/netslot.sysusers $(LIB)/sysusers.d/netslot.conf
+	$(INSTALL_FILE) systemd/netslot.tmpfiles $(LIB)/tmpfiles.d/netslot.conf
+	$(INSTALL_FILE) systemd/netslot.modules $(LIB)/modules-load.d/netslot.conf
+	$(INSTALL_FILE) systemd/netslot.sysctl $(LIB)/sysctl.d/50-netslot.conf
+	test -e $(DESTDIR)/etc/netslot/netslot.toml || $(INSTALL_FILE) systemd/netslot.toml $(DESTDIR)/etc/netslot/netslot.toml
 
 clean:
 	$(CARGO) clean

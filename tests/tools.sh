@@ -25,6 +25,8 @@ ethtool                          ethtool
 jq                               jq
 nsenter                          util-linux
 ps                               procps
+systemd-analyze                  systemd
+udevadm                          udev
 '
 
 if [ "${1:-}" = vm ]; then
