@@ -24,6 +24,13 @@ ethtool                          ethtool
 jq                               jq
 nsenter                          util-linux
 ps                               procps
+traceroute                       traceroute
+tshark                           tshark
+capinfos                         wireshark-common
+busybox                          busybox
+dhclient                         isc-dhcp-client
+dhcpcd                           dhcpcd-base
+/lib/systemd/systemd-networkd    systemd
 '
 
 # Administrators' programs are not on every user's PATH.
