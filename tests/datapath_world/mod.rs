@@ -42,14 +42,24 @@ pub struct World {
 impl World {
     /// A world, or `None`, said aloud, where this user may not make one.
     pub fn new(forward: Forward) -> Option<Self> {
+        Self::with(|config| config.forward = forward)
+    }
+
+    /// The same with another configuration.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Option<Self> {
         let turn = private()?;
         std::fs::create_dir("/run/netns").expect("a directory");
         let files = tempfile::tempdir().expect("a directory");
         mount(Some("bpf"), files.path(), Some("bpf"), MsFlags::empty(), None::<&str>).expect("a bpffs");
         netns::make().expect("a network");
         let network = named("network");
+        let mut config = Config { slots: SLOTS, ..Config::default() };
+        config.slot_cidr6 = "fd6e::/64".parse().ok();
+        config.guest.ip6 = "fd00::2/64".parse().ok();
+        change(&mut config);
+        config.slots_max = config.slots;
         let (mut slots, mut guests) = (Vec::new(), Vec::new());
-        for slot in 0..SLOTS {
+        for slot in 0..config.slots {
             netns::make().expect("a slot");
             slots.push(named(&format!("s{slot}")));
             netns::make().expect("a guest");
@@ -72,9 +82,6 @@ impl World {
         ] {
             ip(line);
         }
-        let mut config = Config { slots: SLOTS, slots_max: SLOTS, forward, ..Config::default() };
-        config.slot_cidr6 = "fd6e::/64".parse().ok();
-        config.guest.ip6 = "fd00::2/64".parse().ok();
         let settings = Settings {
             config: &config,
             mtu: 1_450,
@@ -86,14 +93,14 @@ impl World {
         let mut datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
         let mut root = Socket::open().expect("a socket");
         let mut batch = Batch::new();
-        for (slot, netns) in SlotId::first(SLOTS).zip(&slots) {
+        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
             make_slot(slot, netns);
             attach::join(&mut batch, config.ifindex_base, slot);
         }
         assert_eq!(root.send(&mut batch).expect("sent"), []);
         attach::host_ends(&mut root, &datapath).expect("attached");
         attach::uplink(&mut root, &datapath).expect("attached");
-        for (slot, netns) in SlotId::first(SLOTS).zip(&slots) {
+        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
             let attached = within(netns, || {
                 let mut batch = Batch::new();
                 attach::tap(&mut batch, &datapath, slot).expect("a program");
@@ -107,7 +114,7 @@ impl World {
     }
 
     pub fn lease_all(&mut self) {
-        for slot in SlotId::first(SLOTS) {
+        for slot in SlotId::first(self.datapath.record().slots) {
             let commit = LedgerRecord::pack(1, SlotState::Leased);
             self.store.store_ledger(slot, &LedgerRecord { commit, ..LedgerRecord::default() });
         }
@@ -190,7 +197,7 @@ impl World {
     }
 }
 
-fn inside(netns: &OwnedFd, program: &str, args: &[&str]) -> Command {
+pub fn inside(netns: &OwnedFd, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd())).arg(program).args(args);
     command
