@@ -20,6 +20,8 @@ pub mod bpf;
 
 pub mod underlay;
 
+pub mod trace;
+
 pub mod plan;
 
 pub mod rules;

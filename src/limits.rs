@@ -158,6 +158,26 @@ pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 /// lease that ends with a process: epoll, signals, netlink, logs, the workers' own.
 pub const FDS_SPARE: u64 = 64;
 
+/// Bytes kept of a traced frame, unless told otherwise: every frame that the kernel cuts or gathers (GSO, 64 KiB), whole.
+pub const TRACE_SNAPLEN: u32 = 65_536 + 64;
+
+/// Bytes kept of a traced frame at least: the Ethernet, IPv6 and TCP headers with all their options.
+pub const TRACE_SNAPLEN_MIN: u32 = 14 + 40 + 60;
+
+/// Bytes kept of a traced frame at most: what readers of captures take (MAXIMUM_SNAPLEN, libpcap).
+pub const TRACE_SNAPLEN_MAX: u32 = 262_144;
+
+/// Receive buffer of each socket of a trace: some 4,000 frames of full size wait there while lines are written, and three
+/// of them are the most memory that a trace takes in the kernel.
+pub const TRACE_BUFFER_BYTES: usize = 8 << 20;
+
+/// Frames read from one socket of a trace before the others get their turn.
+pub const TRACE_FRAMES_PER_TURN: usize = 256;
+
+/// How long a trace waits for frames before it looks whether the slot's lease and binding are what they were, and so how
+/// long it shows frames of a lease that is over at most, milliseconds.
+pub const TRACE_LOOK_MS: u64 = 100;
+
 const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);

@@ -5,85 +5,12 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use common::daemon::{Daemon, args, eventually, named, number, pid};
 use common::{Ended, World};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
-
-/// Longer than anything here takes on a busy machine; only a failure waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A daemon over a pool of its own, stopped with the test.
-struct Daemon<'a> {
-    world: &'a World,
-    process: Child,
-}
-
-impl<'a> Daemon<'a> {
-    /// Makes the pool that the configuration says and serves it.
-    fn over(world: &'a World, toml: &str) -> Self {
-        world.configure(toml);
-        world.json(&["up"]);
-        Self::start(world)
-    }
-
-    fn start(world: &'a World) -> Self {
-        let process = world.command(&["serve"]).stderr(Stdio::inherit()).spawn().expect("started");
-        let daemon = Self { world, process };
-        eventually("the daemon answers", || world.netslot(&["-qq", "status"]).code == 0);
-        daemon
-    }
-
-    fn kill(mut self) {
-        self.process.kill().expect("killed");
-    }
-
-    fn slots(&self, state: &str) -> Vec<Value> {
-        let list = self.world.json(&["list", "--state", state]);
-        list.as_array().unwrap_or_else(|| panic!("list printed {list}")).clone()
-    }
-
-    fn lease(&self) -> Value {
-        self.world.json(&["lease"])
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        let _ = kill(pid(&self.process), Signal::SIGTERM);
-        let _ = self.process.wait();
-    }
-}
-
-fn pid(process: &Child) -> Pid {
-    Pid::from_raw(i32::try_from(process.id()).expect("a pid"))
-}
-
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn number(value: &Value, key: &str) -> String {
-    value[key].as_u64().unwrap_or_else(|| panic!("no number '{key}' in {value}")).to_string()
-}
-
-/// The arguments that name a lease.
-fn named(lease: &Value) -> [String; 3] {
-    [number(lease, "slot"), "--generation".into(), number(lease, "generation")]
-}
-
-fn args<'a>(command: &'a str, lease: &'a [String; 3], more: &[&'a str]) -> Vec<&'a str> {
-    let [slot, flag, generation] = lease;
-    [&[command, slot, flag, generation], more].concat()
-}
 
 #[test]
 fn a_lease_is_listed_shown_and_given_back_once() {

@@ -27,6 +27,13 @@ nsenter                          util-linux
 ps                               procps
 systemd-analyze                  systemd
 udevadm                          udev
+traceroute                       traceroute
+tshark                           tshark
+capinfos                         wireshark-common
+busybox                          busybox
+dhclient                         isc-dhcp-client
+dhcpcd                           dhcpcd-base
+/lib/systemd/systemd-networkd    systemd
 '
 
 if [ "${1:-}" = vm ]; then

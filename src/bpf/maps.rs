@@ -141,7 +141,7 @@ fn reopened(map: &MapData) -> Result<MapData, MapError> {
     MapData::from_id(map.info()?.id())
 }
 
-fn failed(dir: &Path, kind: &MapKind) -> impl Fn(MapError) -> DatapathError {
+pub(super) fn failed(dir: &Path, kind: &MapKind) -> impl Fn(MapError) -> DatapathError {
     let path = dir.join(kind.name);
     move |error| DatapathError::Map { path: path.clone(), error: Box::new(error) }
 }

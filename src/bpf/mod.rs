@@ -6,18 +6,21 @@
 //!   pins          bpf_dir: which maps and programs are pinned there, and whether they fit
 //!   maps          the maps that hold state, opened from their pins
 //!   load          object + pins → Datapath
+//!   look          one slot's records and counters, for whoever only looks
 //!   views         ledger and bindings as mapped words, tenants, counters
 //!   attach        Datapath → filters on blocks and devices
 //! ```
 
 pub mod attach;
 pub mod load;
+pub mod look;
 pub mod maps;
 mod pins;
 pub mod record;
 pub mod views;
 
 pub use load::{Datapath, DatapathError, Origin};
+pub use look::Look;
 pub use maps::Maps;
 pub use record::Settings;
 pub use views::{Counters, MapCells, MapStore};

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use netslot_abi::SlotState;
 
 use super::value;
+use crate::limits::{TRACE_SNAPLEN, TRACE_SNAPLEN_MAX, TRACE_SNAPLEN_MIN};
 use crate::slot::{Generation, SlotId};
 
 /// Options of `up`.
@@ -298,6 +299,48 @@ pub struct ShowArgs {
     /// Show the rules that are in it, by nft where that is installed; needs root, and no daemon
     #[arg(long)]
     pub rules: bool,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Show a slot's packets as they pass, before and after rewriting",
+    long_about = "\
+Show a slot's packets as they pass, before and after rewriting, at three hooks:
+
+  guest   the tap: out = as the guest sends it, in = as the guest gets it
+  slot    past the slot's routing and rules: out = before it gets the slot's or the tenant's address, in = after it got the \
+guest's
+  uplink  out = as the network gets it, in = as it came from there; only what is this slot's, in its tunnel or by its \
+addresses
+
+Lines are much like tcpdump's; times are UTC. A packet that shows at one hook and not at the next was dropped between \
+them: 'netslot show' counts why. The trace ends with the lease, after COUNT frames, after SECONDS, or by SIGINT. Needs \
+root, and no daemon.",
+    after_help = "\
+Examples:
+  netslot trace 42
+  netslot trace slot42 -c 20 --json                 # one JSON object per line
+  netslot trace 42 -w slot42.pcapng --seconds 30    # one interface per hook, for Wireshark
+  netslot trace 42 -w - | wireshark -k -i -"
+)]
+pub struct TraceArgs {
+    /// The slot: 42, slot42 or slot-0042
+    #[arg(value_parser = value::slot)]
+    pub slot: SlotId,
+    /// Write the frames to this file in pcapng's format, and print no lines; - is stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// End after so many frames
+    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: Option<u32>,
+    /// Keep so many bytes of each frame
+    #[arg(long, value_name = "BYTES", default_value_t = TRACE_SNAPLEN,
+        value_parser = clap::value_parser!(u32).range(i64::from(TRACE_SNAPLEN_MIN)..=i64::from(TRACE_SNAPLEN_MAX)))]
+    pub snaplen: u32,
 }
 
 /// Options of `check`.

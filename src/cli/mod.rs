@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 
 pub use args::{
     BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
-    ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, UnbindArgs, UpArgs,
-    UsageError,
+    ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, TraceArgs, UnbindArgs,
+    UpArgs, UsageError,
 };
 pub use exit::Exit;
 pub use value::ValueError;
@@ -79,6 +79,7 @@ pub enum Command {
     Exec(ExecArgs),
     List(ListArgs),
     Show(ShowArgs),
+    Trace(TraceArgs),
     /// Show how the pool and the daemon are
     #[command(after_help = "Examples:\n  netslot status\n  netslot status --json | jq .free")]
     Status,

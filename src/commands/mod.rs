@@ -18,6 +18,7 @@ mod serve;
 mod show;
 mod signals;
 mod status;
+mod trace;
 mod unbind;
 mod up;
 mod view;
@@ -178,6 +179,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Exec(args) => exec::run(args, &context),
         Command::List(args) => list::run(args, &context, out),
         Command::Show(args) => show::run(args, &context, out),
+        Command::Trace(args) => trace::run(args, &context, out),
         Command::Status => status::run(&context, out),
         Command::Check(args) => check::run(args, &context, out),
         Command::Config(args) => config::run(args, &context, out),

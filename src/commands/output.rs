@@ -85,7 +85,11 @@ impl Output {
         self.sink.flush().map_err(OutputError::from)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// When the reader has gone or the write fails.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         self.sink.write_all(bytes).map_err(OutputError::from)
     }
 }

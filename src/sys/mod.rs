@@ -7,6 +7,7 @@ pub mod clock;
 pub mod lock;
 pub mod mmap;
 pub mod netns;
+pub mod packet;
 pub mod pidfd;
 pub mod seqpacket;
 pub mod socket_filter;

@@ -2,11 +2,14 @@
 //! uplink to a namespace that plays the network. Runs the real binary in it, as a user would; leaves nothing behind.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod daemon;
+pub mod guest;
+pub mod private;
+
 use std::fs;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netslot::bpf::Maps;
@@ -18,13 +21,11 @@ use netslot::sys::vault::Vault;
 use netslot_abi::{BindingRecord, LedgerRecord, SlotState, bind_flag};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-
-/// Kernel tests run one after the other: namespaces being taken down stall everybody's RTNL.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+use private::{Turn, private};
 
 /// The host that a test has to itself, for as long as its thread lives.
 pub struct World {
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
     /// A second namespace, beyond the uplink.
     pub network: OwnedFd,
     config: PathBuf,
@@ -39,23 +40,14 @@ pub const NETWORK_IP: &str = "198.51.100.1";
 impl World {
     /// A fresh world, or `None`, said aloud, where this user may not make one; in CI that fails the test.
     pub fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            assert!(std::env::var_os("CI").is_none(), "kernel tests need root");
-            eprintln!("SKIPPED: kernel tests need root");
-            return None;
-        }
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
-        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a /run of its own");
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        let turn = private()?;
         let network = namespace();
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         mount(Some("sys"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).expect("the namespace's own /sys");
         mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).expect("a bpffs");
         let files = tempfile::tempdir_in("/run").expect("a directory");
         let config = files.path().join("netslot.toml");
-        let world = Self { _alone: alone, network, config, _files: files };
+        let world = Self { _turn: turn, network, config, _files: files };
         let peer = format!("/proc/{}/fd/{}", std::process::id(), world.network.as_raw_fd());
         for line in [
             "link set lo up".to_owned(),

@@ -2,9 +2,11 @@
 //! of the test's own.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../common/private.rs"]
+pub mod private;
+
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netslot::address;
 use netslot::bpf::{Counters, Datapath, MapStore, Settings, attach};
@@ -15,9 +17,7 @@ use netslot::slot::{IfIndex, SlotId};
 use netslot::sys::netns::{self, within};
 use netslot_abi::{BindingRecord, CounterRecord, LedgerRecord, SlotState};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+use private::{Turn, private};
 
 pub const HOST: &str = "198.51.100.2";
 pub const NETWORK: &str = "198.51.100.1";
@@ -36,28 +36,30 @@ pub struct World {
     store: MapStore,
     counters: Counters,
     _files: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl World {
     /// A world, or `None`, said aloud, where this user may not make one.
     pub fn new(forward: Forward) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            assert!(std::env::var_os("CI").is_none(), "kernel tests need root");
-            eprintln!("SKIPPED: kernel tests need root");
-            return None;
-        }
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
-        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("a /run of its own");
+        Self::with(|config| config.forward = forward)
+    }
+
+    /// The same with another configuration.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Option<Self> {
+        let turn = private()?;
         std::fs::create_dir("/run/netns").expect("a directory");
         let files = tempfile::tempdir().expect("a directory");
         mount(Some("bpf"), files.path(), Some("bpf"), MsFlags::empty(), None::<&str>).expect("a bpffs");
         netns::make().expect("a network");
         let network = named("network");
+        let mut config = Config { slots: SLOTS, ..Config::default() };
+        config.slot_cidr6 = "fd6e::/64".parse().ok();
+        config.guest.ip6 = "fd00::2/64".parse().ok();
+        change(&mut config);
+        config.slots_max = config.slots;
         let (mut slots, mut guests) = (Vec::new(), Vec::new());
-        for slot in 0..SLOTS {
+        for slot in 0..config.slots {
             netns::make().expect("a slot");
             slots.push(named(&format!("s{slot}")));
             netns::make().expect("a guest");
@@ -80,9 +82,6 @@ impl World {
         ] {
             ip(line);
         }
-        let mut config = Config { slots: SLOTS, slots_max: SLOTS, forward, ..Config::default() };
-        config.slot_cidr6 = "fd6e::/64".parse().ok();
-        config.guest.ip6 = "fd00::2/64".parse().ok();
         let settings = Settings {
             config: &config,
             mtu: 1_450,
@@ -94,14 +93,14 @@ impl World {
         let datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
         let mut root = Socket::open().expect("a socket");
         let mut batch = Batch::new();
-        for (slot, netns) in SlotId::first(SLOTS).zip(&slots) {
+        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
             make_slot(slot, netns);
             attach::join(&mut batch, address::slot_ifindex(config.ifindex_base, slot));
         }
         assert_eq!(root.send(&mut batch).expect("sent"), []);
         attach::host_ends(&mut root, &datapath).expect("attached");
         attach::uplink(&mut root, &datapath).expect("attached");
-        for (slot, netns) in SlotId::first(SLOTS).zip(&slots) {
+        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
             let attached = within(netns, || {
                 let mut batch = Batch::new();
                 attach::tap(&mut batch, &datapath, slot).expect("a program");
@@ -111,11 +110,11 @@ impl World {
         }
         datapath.commit().expect("pinned");
         let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
-        Some(Self { network, slots, guests, datapath, bpf_dir, store, counters, _files: files, _alone: alone })
+        Some(Self { network, slots, guests, datapath, bpf_dir, store, counters, _files: files, _turn: turn })
     }
 
     pub fn lease_all(&mut self) {
-        for slot in SlotId::first(SLOTS) {
+        for slot in SlotId::first(self.datapath.record().slots) {
             let commit = LedgerRecord::pack(1, SlotState::Leased);
             self.store.store_ledger(slot, &LedgerRecord { commit, ..LedgerRecord::default() });
         }
@@ -198,7 +197,7 @@ impl World {
     }
 }
 
-fn inside(netns: &OwnedFd, program: &str, args: &[&str]) -> Command {
+pub fn inside(netns: &OwnedFd, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd())).arg(program).args(args);
     command
@@ -240,7 +239,9 @@ fn make_slot(slot: SlotId, _netns: &OwnedFd) {
         format!("-n s{n} link set br0 up"),
         format!("-n s{n} addr add 172.16.0.1/30 dev br0"),
         format!("-n s{n} addr add fd00::1/64 dev br0 nodad"),
-        format!("link add slot{n} index {index} address {host_mac} mtu 1450 type veth peer name up0 netns s{n}"),
+        format!(
+            "link add slot{n} index {index} address {host_mac} mtu 1450 type veth peer name up0 index 3 netns s{n}"
+        ),
         format!("-n s{n} link set up0 address {up_mac} mtu 1450 up"),
         format!("link set slot{n} up"),
         format!("-n s{n} addr add {own}/32 dev up0"),

@@ -2,8 +2,10 @@
 //! loader and the real maps; one packet at a time.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../common/private.rs"]
+pub mod private;
+
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use etherparse::PacketBuilder;
@@ -13,11 +15,9 @@ use netslot::ledger::Store as _;
 use netslot::slot::{IfIndex, SlotId};
 use netslot_abi::{BindingRecord, CounterRecord, DropReason, LedgerRecord, SlotState};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use private::{Turn, private};
 
 use crate::frames::{self, GATEWAY_MAC, GUEST_MAC};
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Verdicts of tc, linux/pkt_cls.h.
 pub const OK: u32 = 0;
@@ -66,20 +66,13 @@ pub struct Bench {
     store: MapStore,
     counters: Counters,
     _files: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Bench {
     /// A bench with a changed configuration, or `None`, said aloud, where this user may not make one.
     pub fn new(change: impl FnOnce(&mut Config)) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            assert!(std::env::var_os("CI").is_none(), "kernel tests need root");
-            eprintln!("SKIPPED: kernel tests need root");
-            return None;
-        }
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
+        let turn = private()?;
         let files = tempfile::tempdir().expect("a directory");
         mount(Some("bpf"), files.path(), Some("bpf"), MsFlags::empty(), None::<&str>).expect("a bpffs");
         for line in [
@@ -114,7 +107,7 @@ impl Bench {
         };
         let datapath = Datapath::open(&files.path().join("netslot"), &settings.record()).expect("loaded");
         let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
-        Some(Self { datapath, store, counters, _files: files, _alone: alone })
+        Some(Self { datapath, store, counters, _files: files, _turn: turn })
     }
 
     pub fn state(&mut self, slot: u32, generation: u64, state: SlotState) {
