@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
 use common::daemon::{Daemon, args, eventually, named, number, pid};
-use common::{Ended, World};
+use common::{Ended, NETWORK_IP, World};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
@@ -150,6 +150,17 @@ exit 42";
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(code));
     }
     eventually("the slot is clean", || daemon.slots("free").len() == 1);
+}
+
+#[test]
+fn a_slot_without_a_guest_is_its_programs_own() {
+    let Some(world) = World::new() else { return };
+    let _daemon = Daemon::over(&world, "slots = 1");
+    let ping = ["--wait", "30s", "--", "ping", "-c1", "-W2", NETWORK_IP];
+    let reached = world.netslot(&[&["exec", "--no-guest"], &ping[..]].concat());
+    assert_eq!(reached.code, 0, "{reached:?}");
+    let unanswered = world.netslot(&[&["exec"], &ping[..]].concat());
+    assert_eq!(unanswered.code, 1, "what comes back is the guest's: {unanswered:?}");
 }
 
 #[test]

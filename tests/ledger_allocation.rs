@@ -57,7 +57,7 @@ fn no_command_allocates() {
             [(3, Policy::Explicit), (1, Policy::OnExit), (60, Policy::OnDisconnect), (2, Policy::OnExit)]
         {
             let tag = Tag::new("counted").expect("short");
-            let request = Request { holder, ticket: round, count, tag, policy, wait_ns: 1 };
+            let request = Request { holder, ticket: round, count, tag, policy, own_stack: false, wait_ns: 1 };
             if let Ok(Outcome::Granted(grant)) = ledger.lease(&request, round, &mut fx) {
                 leases.clear();
                 leases.extend_from_slice(fx.leases(grant));

@@ -10,7 +10,7 @@ use frames::{Carried, GATEWAY_MAC, GUEST_MAC, adds_up, ends, quoted_ends};
 use netslot::bpf::Program;
 use netslot::config::Forward;
 use netslot::config::Tunnel;
-use netslot_abi::{BindingRecord, DropReason, SlotState, bind_flag, bind_mode};
+use netslot_abi::{BindingRecord, DropReason, SlotState, bind_mode};
 use test_run::{Bench, GUEST, GUEST6, OK, REDIRECT, SHOT, UNSPEC, slot4, slot6};
 
 const FAR: [u8; 4] = [192, 0, 2, 77];
@@ -143,9 +143,7 @@ fn only_the_slots_own_sources_leave_and_only_its_destination_enters() {
 #[test]
 fn a_slot_without_a_guest_keeps_its_own_address() {
     let Some(mut bench) = Bench::new(|_| ()) else { return };
-    bench.lease(0, 4);
-    let own = BindingRecord { generation: 4, flags: bind_flag::OWN_STACK, ..BindingRecord::default() };
-    bench.bind(0, &own);
+    bench.lease_without_guest(0, 4);
     let frame = frames::v4(FAR, slot4(0), Carried::Tcp, b"x");
     assert_eq!(bench.run(Program::SlotIn, 0, &frame).frame, frame);
     bench.lease(0, 5);

@@ -46,6 +46,8 @@ pub struct Lease {
     pub want_netns_fd: bool,
     /// Whether the reply is to carry each slot's tap, opened afresh.
     pub want_tap_fd: bool,
+    /// Whether the slot is used without a guest: what comes for its address goes to programs in the namespace.
+    pub own_stack: bool,
 }
 
 /// Gives a leased slot its tenant network, in place of the one it has.

@@ -81,6 +81,9 @@ pub struct LeaseOptions {
     /// Your own word for the lease, up to 24 bytes; 'list' shows it and filters by it
     #[arg(long, value_name = "TEXT", value_parser = value::tag)]
     pub tag: Option<String>,
+    /// No guest: the slot's address is the namespace's own, for programs in it ('netslot exec --no-guest -- curl …')
+    #[arg(long)]
+    pub no_guest: bool,
 }
 
 /// Options of `lease`.

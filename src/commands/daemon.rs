@@ -26,7 +26,8 @@ pub(super) fn ask<'a>(options: &'a LeaseOptions, client: &Client) -> client::Lea
         log::warn!("the daemon lets nobody wait longer than {most:?} (quotas.wait_ms_max)");
     }
     let tag = options.tag.as_deref().unwrap_or_default();
-    client::LeaseOptions { wait: options.wait.min(most), tag, ..client::LeaseOptions::default() }
+    let (wait, own_stack) = (options.wait.min(most), options.no_guest);
+    client::LeaseOptions { wait, tag, own_stack, ..client::LeaseOptions::default() }
 }
 
 /// A slot and a generation as the wire names a lease.

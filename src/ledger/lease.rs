@@ -103,7 +103,7 @@ impl<S: Store> Ledger<S> {
                 policy: request.policy as u8,
                 reason: 0,
                 tag_len,
-                flags: ledger_flag::UNSENT,
+                flags: ledger_flag::UNSENT | if request.own_stack { ledger_flag::OWN_STACK } else { 0 },
                 tag,
             };
             self.commit(slot, record, fx);

@@ -37,7 +37,8 @@ fn user(uid: u32) -> Owner {
 }
 
 fn ask(holder: HolderId, ticket: u64, count: u32) -> Request {
-    Request { holder, ticket, count, tag: Tag::default(), policy: Policy::Explicit, wait_ns: 1_000 * MS }
+    let (tag, policy, own_stack) = (Tag::default(), Policy::Explicit, false);
+    Request { holder, ticket, count, tag, policy, own_stack, wait_ns: 1_000 * MS }
 }
 
 /// Takes slots that must be there, and sends the reply.

@@ -196,6 +196,8 @@ pub struct Request {
     pub tag: Tag,
     /// When the leases end by themselves.
     pub policy: Policy,
+    /// The slot is used without a guest.
+    pub own_stack: bool,
     /// Longest wait, nanoseconds; 0 = none. Cut to `quotas.wait_ms_max`.
     pub wait_ns: u64,
 }

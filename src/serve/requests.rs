@@ -130,6 +130,7 @@ impl Daemon {
             count: ask.count,
             tag: answer::tag(&ask.tag),
             policy,
+            own_stack: ask.own_stack,
             wait_ns: u64::from(ask.wait_ms) * 1_000_000,
         };
         match self.ledger.lease(&request, self.now_ns, &mut self.fx) {

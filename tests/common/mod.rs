@@ -18,7 +18,7 @@ use netslot::netlink::observed::Link;
 use netslot::netlink::{Socket, route};
 use netslot::slot::SlotId;
 use netslot::sys::vault::Vault;
-use netslot_abi::{BindingRecord, LedgerRecord, SlotState, bind_flag};
+use netslot_abi::{LedgerRecord, SlotState, ledger_flag};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use private::{Turn, private};
@@ -131,11 +131,9 @@ impl World {
         let mut record = records.ledger(slot);
         if record.state() != Some(SlotState::Leased) {
             record = LedgerRecord { commit: LedgerRecord::pack(1, SlotState::Leased), ..LedgerRecord::default() };
-            records.store_ledger(slot, &record);
         }
-        let binding =
-            BindingRecord { generation: record.generation(), flags: bind_flag::OWN_STACK, ..BindingRecord::default() };
-        records.store_binding(slot, &binding).expect("memory takes all");
+        record.flags |= ledger_flag::OWN_STACK;
+        records.store_ledger(slot, &record);
     }
 
     /// Sets a knob that only the namespace in which the tests were started shows, for as long as the guard lives.

@@ -126,6 +126,7 @@ fn a_lease_whose_reply_nobody_read_is_given_back() {
         policy: Policy::Explicit,
         want_netns_fd: true,
         want_tap_fd,
+        own_stack: false,
     };
     for want_tap in [false, true] {
         let client = Raw::connect();

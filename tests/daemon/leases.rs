@@ -144,6 +144,7 @@ fn request(wait_ms: u32) -> netslot_protocol::request::Lease {
         policy: Policy::OnDisconnect,
         want_netns_fd: false,
         want_tap_fd: false,
+        own_stack: false,
     }
 }
 

@@ -99,6 +99,7 @@ fn a_request_that_waits_is_told_when_the_daemon_stops() {
         policy: Policy::Explicit,
         want_netns_fd: true,
         want_tap_fd: false,
+        own_stack: false,
     };
     waiting.ask(3, &ask).expect("sent");
     served.until(|| served.client().status().expect("told").waiters == 1, "the request never waited");

@@ -10,7 +10,7 @@ use netslot::ledger::{
     Scrubbed, Settings, Store, Tag,
 };
 use netslot::slot::{Generation, SlotId};
-use netslot_abi::{LedgerRecord, SlotState};
+use netslot_abi::{LedgerRecord, SlotState, ledger_flag};
 
 use crate::model::{Answer, Connection, Entry, Model, Waiter};
 use crate::store::{Crash, FragileStore, Machine};
@@ -283,7 +283,7 @@ impl World {
             },
             policy: Policy::from_byte(record.policy).unwrap_or(Policy::Explicit),
             holder: 0,
-            unsent: record.flags != 0,
+            unsent: record.flags & ledger_flag::UNSENT != 0,
             grant: 0,
             reason: Reason::from_byte(record.reason),
             binding,
@@ -364,7 +364,9 @@ impl World {
         let policy = self.random.pick(&[Policy::Explicit, Policy::OnExit, Policy::OnDisconnect]).expect("three");
         let wait_ns = if self.random.one_in(3) { 0 } else { u64::from(self.random.below(100)) * MS };
         let tag = Tag::new("simulated").expect("short");
-        let request = Request { holder: self.ids[&c.serial], ticket: self.ticket, count, tag, policy, wait_ns };
+        let own_stack = count % 2 == 1;
+        let request =
+            Request { holder: self.ids[&c.serial], ticket: self.ticket, count, tag, policy, own_stack, wait_ns };
         let expected = self.predict_lease(&c, &request);
         let now_ns = self.now_ns;
         let got = self.command(|ledger, fx| {

@@ -13,7 +13,7 @@ use netslot::bpf::{Counters, Datapath, MapStore, Program, Settings};
 use netslot::config::Config;
 use netslot::ledger::Store as _;
 use netslot::slot::{IfIndex, SlotId};
-use netslot_abi::{BindingRecord, CounterRecord, DropReason, LedgerRecord, SlotState};
+use netslot_abi::{BindingRecord, CounterRecord, DropReason, LedgerRecord, SlotState, ledger_flag};
 use nix::mount::{MsFlags, mount};
 use private::{Turn, private};
 
@@ -117,6 +117,12 @@ impl Bench {
 
     pub fn lease(&mut self, slot: u32, generation: u64) {
         self.state(slot, generation, SlotState::Leased);
+    }
+
+    pub fn lease_without_guest(&mut self, slot: u32, generation: u64) {
+        let commit = LedgerRecord::pack(generation, SlotState::Leased);
+        let record = LedgerRecord { commit, flags: ledger_flag::OWN_STACK, ..LedgerRecord::default() };
+        self.store.store_ledger(SlotId::new(slot).expect("in range"), &record);
     }
 
     pub fn bind(&mut self, slot: u32, record: &BindingRecord) {

@@ -76,6 +76,9 @@ pub mod ledger_flag {
     /// Granted, and the reply not yet handed to the kernel. Whoever finds it after a crash knows that no client ever
     /// learnt of the lease, and gives it back.
     pub const UNSENT: u8 = 1;
+    /// The slot is used without a guest: what comes for the slot's address goes to the slot's own stack (a program run
+    /// in the namespace). Without it, the guest gets everything.
+    pub const OWN_STACK: u8 = 2;
 }
 
 /// Largest generation: the commit word keeps 56 bits for it. At a million leases and releases per second, 2,284 years.
@@ -142,13 +145,6 @@ pub mod bind_mode {
     pub const TUNNEL: u8 = 1;
 }
 
-/// Bits of [`BindingRecord::flags`].
-pub mod bind_flag {
-    /// The slot is used without a guest: what comes for the slot's address goes to the slot's own stack (a program run
-    /// in the namespace), not to the guest. Without it, the guest gets everything.
-    pub const OWN_STACK: u8 = 1;
-}
-
 /// One slot's tenant network, 64 bytes.
 ///
 /// Valid only while `generation` equals the ledger's for the slot. A writer stores `generation = 0` first, then the
@@ -170,10 +166,8 @@ pub struct BindingRecord {
     pub remote_family: u8,
     /// See [`bind_mode`].
     pub mode: u8,
-    /// See [`bind_flag`].
-    pub flags: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 2],
     /// Destination MAC of the frames inside the tunnel; zero = the gateway's MAC in the slot.
     pub peer_mac: [u8; 6],
     /// Zero.

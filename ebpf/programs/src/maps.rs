@@ -7,7 +7,7 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray};
 use aya_ebpf::macros::btf_map;
 use netslot_abi::{
     BindingRecord, ConfigRecord, CounterRecord, DROP_REASONS, DropReason, LedgerRecord, SlotState, TenantKey,
-    bind_flag, bind_mode,
+    bind_mode, ledger_flag,
 };
 use netslot_packet::dhcp;
 
@@ -51,6 +51,7 @@ pub struct Leased {
     pub number: u32,
     binding: &'static BindingRecord,
     bound: bool,
+    flags: u8,
 }
 
 impl Leased {
@@ -66,7 +67,9 @@ impl Leased {
         let binding = BINDINGS.get(number).ok_or(DropReason::NotLeased)?;
         // SAFETY: as above. A binding is written while its generation is 0, so one that reads right is whole.
         let generation = unsafe { read_volatile(addr_of!(binding.generation)) };
-        Ok(Self { number, binding, bound: generation != 0 && generation == commit >> 8 })
+        // SAFETY: as the commit word; this bit stays as it is while the slot is leased.
+        let flags = unsafe { read_volatile(addr_of!(record.flags)) };
+        Ok(Self { number, binding, flags, bound: generation != 0 && generation == commit >> 8 })
     }
 
     /// The binding, if the slot's packets travel through the tunnel.
@@ -78,7 +81,7 @@ impl Leased {
     /// Whether the slot is used without a guest.
     #[inline(always)]
     pub fn own_stack(&self) -> bool {
-        self.bound && self.binding.flags & bind_flag::OWN_STACK != 0
+        self.flags & ledger_flag::OWN_STACK != 0
     }
 }
 

@@ -27,12 +27,15 @@ pub struct LeaseOptions<'a> {
     pub want_netns: bool,
     /// Whether to receive each slot's tap.
     pub want_tap: bool,
+    /// Whether the slot is used without a guest: what comes for its address goes to programs in the namespace.
+    pub own_stack: bool,
 }
 
 impl Default for LeaseOptions<'_> {
     /// One slot, at once, until it is released, no fds.
     fn default() -> Self {
-        Self { count: 1, wait: Duration::ZERO, tag: "", policy: Policy::Explicit, want_netns: false, want_tap: false }
+        let (wait, tag, policy) = (Duration::ZERO, "", Policy::Explicit);
+        Self { count: 1, wait, tag, policy, want_netns: false, want_tap: false, own_stack: false }
     }
 }
 
@@ -45,6 +48,7 @@ impl LeaseOptions<'_> {
             policy: self.policy,
             want_netns_fd: self.want_netns,
             want_tap_fd: self.want_tap,
+            own_stack: self.own_stack,
         })
     }
 }

@@ -119,6 +119,7 @@ const BOTH: LeaseOptions<'static> = LeaseOptions {
     policy: netslot_protocol::Policy::Explicit,
     want_netns: true,
     want_tap: true,
+    own_stack: false,
 };
 
 fn memfd() -> File {

@@ -33,6 +33,7 @@ struct Lease {
     policy: u8,
     want_netns_fd: bool,
     want_tap_fd: bool,
+    own_stack: bool,
 }
 
 impl From<request::Lease> for Lease {
@@ -44,6 +45,7 @@ impl From<request::Lease> for Lease {
             policy: l.policy.number(),
             want_netns_fd: l.want_netns_fd,
             want_tap_fd: l.want_tap_fd,
+            own_stack: l.own_stack,
         }
     }
 }

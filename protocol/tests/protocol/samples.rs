@@ -61,6 +61,7 @@ pub fn lease() -> request::Lease {
         policy: Policy::OnDisconnect,
         want_netns_fd: true,
         want_tap_fd: false,
+        own_stack: false,
     }
 }
 

@@ -35,6 +35,7 @@ fn the_largest_request_is_a_bind_with_ipv6_everywhere() {
         policy: Policy::OnDisconnect,
         want_netns_fd: true,
         want_tap_fd: true,
+        own_stack: true,
     };
     let hello = request::Hello { version_min: u16::MAX, version_max: u16::MAX, client: full() };
     let largest = [

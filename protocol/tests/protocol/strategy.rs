@@ -91,14 +91,15 @@ pub fn hello_reply() -> impl Strategy<Value = reply::Hello> {
 
 pub fn lease() -> impl Strategy<Value = request::Lease> {
     let policy = select(Policy::ALL.as_slice());
-    (number32(), number32(), text(), policy, any::<bool>(), any::<bool>()).prop_map(
-        |(count, wait_ms, tag, policy, want_netns_fd, want_tap_fd)| request::Lease {
+    (number32(), number32(), text(), policy, any::<[bool; 3]>()).prop_map(
+        |(count, wait_ms, tag, policy, [want_netns_fd, want_tap_fd, own_stack])| request::Lease {
             count,
             wait_ms,
             tag,
             policy,
             want_netns_fd,
             want_tap_fd,
+            own_stack,
         },
     )
 }

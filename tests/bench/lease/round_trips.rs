@@ -119,6 +119,7 @@ fn sizes(path: &Path) -> Result<(Sizes, Sizes), Box<dyn Error>> {
         policy: Policy::Explicit,
         want_netns_fd: false,
         want_tap_fd: false,
+        own_stack: false,
     };
     let (lease, granted) = exchange(&socket, &ask)?;
     let granted: reply::Lease = granted;
