@@ -64,7 +64,7 @@ impl Look {
 }
 
 fn told(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
-    let Some(data) = pins::open(dir, &pins::CONFIG, 0)? else { return Ok(None) };
+    let Some(data) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
     let failed = failed(dir, &pins::CONFIG);
     let map: Array<MapData, [u8; size_of::<ConfigRecord>()]> = Array::try_from(Map::Array(data)).map_err(&failed)?;
     let record: ConfigRecord = zerocopy::transmute!(map.get(&0, 0).map_err(&failed)?);

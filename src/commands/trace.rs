@@ -16,7 +16,7 @@ use super::signals::Stop;
 use super::{Context, Exit, Failure};
 use crate::address;
 use crate::bpf::look::Looked;
-use crate::bpf::{DatapathError, Look, record::GENEVE_PORT};
+use crate::bpf::{Look, record::GENEVE_PORT};
 use crate::cli::TraceArgs;
 use crate::config::Config;
 use crate::execute::PassError;
@@ -31,12 +31,6 @@ use crate::underlay;
 
 impl From<TraceError> for Failure {
     fn from(error: TraceError) -> Self {
-        Self::new(Exit::Failed, error)
-    }
-}
-
-impl From<DatapathError> for Failure {
-    fn from(error: DatapathError) -> Self {
         Self::new(Exit::Failed, error)
     }
 }
