@@ -1,6 +1,6 @@
 //! Frames that were read from several sockets, handed on in the order of their times; it reads no socket and no clock.
 
-use super::Seen;
+use super::{Direction, Hook, Seen};
 
 /// How long after its time a frame may still be on its way into its socket, nanoseconds: the kernel dates a frame before
 /// it queues it.
@@ -36,9 +36,12 @@ impl Order {
         !self.held.is_empty()
     }
 
-    /// The frames that nothing older can come after, in order. Frames of the same time keep the order of their reading.
+    /// The frames that nothing older can come after, in order.
+    ///
+    /// A frame that programs hand from device to device keeps its time (`bpf_redirect_peer` clears none): then the order is
+    /// that of the hooks on its way. Otherwise frames of the same time keep the order of their reading.
     pub fn ready(&mut self) -> Vec<Seen> {
-        self.held.sort_by_key(|seen| seen.time_ns);
+        self.held.sort_by_key(|seen| (seen.time_ns, turn(seen)));
         let ready = self.held.partition_point(|seen| seen.time_ns <= self.safe_ns);
         self.held.drain(..ready).collect()
     }
@@ -50,10 +53,18 @@ impl Order {
     }
 }
 
+/// A hook's place on the way of a frame.
+const fn turn(seen: &Seen) -> u8 {
+    match (seen.direction, seen.hook) {
+        (Direction::Out, Hook::Guest) | (Direction::In, Hook::Uplink) => 0,
+        (Direction::Out | Direction::In, Hook::Slot) => 1,
+        (Direction::Out, Hook::Uplink) | (Direction::In, Hook::Guest) => 2,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::{Direction, Hook};
 
     fn seen(time_ns: u64, hook: Hook) -> Seen {
         Seen { time_ns, hook, direction: Direction::Out, length: 0, bytes: Vec::new() }
@@ -76,6 +87,16 @@ mod tests {
         order.push(seen(4_200_000, Hook::Uplink));
         assert_eq!(times(&order.ready()), [4_200_000, 4_500_000]);
         assert!(!order.holds());
+    }
+
+    #[test]
+    fn frames_of_one_time_come_in_the_order_of_their_way() {
+        let mut order = Order::default();
+        for hook in Hook::ALL {
+            order.push(Seen { direction: Direction::In, ..seen(7, hook) });
+        }
+        let hooks: Vec<Hook> = order.rest().iter().map(|seen| seen.hook).collect();
+        assert_eq!(hooks, [Hook::Uplink, Hook::Slot, Hook::Guest]);
     }
 
     #[test]
