@@ -144,6 +144,12 @@ pub mod inside {
     /// Index of the slot's end. Far from every host end's index: a veth whose index equals its peer's is not urgent
     /// for linkwatch and may wait seconds for its carrier (net/core/link_watch.c).
     pub const UP_INDEX: u32 = 3;
+    /// The tunnel device, with `tunnel = "geneve"`.
+    pub const TUNNEL: &str = "gnv0";
+    /// Its index.
+    pub const TUNNEL_INDEX: u32 = 4;
+    /// The table that a bound slot's packets are routed by, to the tunnel device.
+    pub const TUNNEL_TABLE: u32 = netslot_abi::TUNNEL_MARK;
 }
 
 /// Name of the slot's host end in the root namespace, `slot42`.

@@ -7,10 +7,8 @@ use crate::address;
 use crate::config::{Config, Outer};
 use crate::limits::{MTU_MAX, MTU_MIN, MTU_MIN_IPV6};
 use crate::netlink::observed::{Address, Link, Route};
+use crate::netlink::route::MAIN_TABLE;
 use crate::slot::{IfIndex, LinkName};
-
-/// The table that a packet without a rule of its own is routed by (RT_TABLE_MAIN, linux/rtnetlink.h).
-const MAIN_TABLE: u32 = 254;
 
 /// Where packets leave the host, and how large they may be inside a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

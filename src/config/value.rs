@@ -337,8 +337,7 @@ pub(super) fn tap(value: &DeValue<'_>) -> Result<LinkName, ValueError> {
     if let Some(prefix) = ["ve-", "vb-", "vz-", "vt-"].into_iter().find(|prefix| name.as_str().starts_with(prefix)) {
         return Err(ValueError::LinkPrefix { name, prefix, example: "tap0" });
     }
-    // gnv0 is the tunnel device of geneve mode.
-    if ["lo", address::inside::BRIDGE, address::inside::UP, "gnv0"].contains(&name.as_str()) {
+    if ["lo", address::inside::BRIDGE, address::inside::UP, address::inside::TUNNEL].contains(&name.as_str()) {
         return Err(ValueError::LinkTaken(name));
     }
     Ok(name)

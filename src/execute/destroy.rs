@@ -1,5 +1,6 @@
 //! Takes a whole pool down, devices first; asks nothing about leases.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,10 @@ use super::knobs::Knobs;
 use super::progress::Progress;
 use super::rules;
 use crate::address;
+use crate::bpf::record::{DUMMY_REMOTE_V4, DUMMY_REMOTE_V6};
 use crate::bpf::{self, attach};
 use crate::config::Config;
-use crate::netlink::observed::Link;
+use crate::netlink::observed::{Link, Route};
 use crate::netlink::tc::Qdisc;
 use crate::netlink::{Batch, Socket, route, tc};
 use crate::slot::IfIndex;
@@ -75,11 +77,22 @@ pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Resul
     Ok(Destroyed { slots, took: began.elapsed() })
 }
 
-/// Wherever our programs hang on a device that is not ours: which one was the uplink need not be known for that, nor
+/// Wherever our programs hang on a device that is not ours, and where a tunnel was thought to end: which one was the uplink need not be known for that, nor
 /// which version put them there.
 fn leave_uplink(socket: &mut Socket) -> Result<(), PassError> {
     for qdisc in socket.dump(tc::dump_qdiscs, Qdisc::read)?.iter().filter(|q| q.clsact) {
         attach::leave_uplink(socket, IfIndex(qdisc.index))?;
     }
+    // Where the tunnel devices believed to send.
+    let dummies: [IpAddr; 2] = [DUMMY_REMOTE_V4.into(), DUMMY_REMOTE_V6.into()];
+    let mut batch = Batch::new();
+    for route in socket.dump(route::dump_routes, Route::read)? {
+        if let Some(dummy) = dummies.into_iter().find(|dummy| route.to == Some(*dummy)) {
+            route::delete_host_route(&mut batch, dummy, IfIndex(route.index));
+            route::delete_neighbour(&mut batch, IfIndex(route.index), dummy);
+        }
+    }
+    // Somebody may have been quicker.
+    socket.send(&mut batch)?;
     Ok(())
 }

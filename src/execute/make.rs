@@ -16,7 +16,7 @@ use super::parallel;
 use super::programs::Programs;
 use super::progress::Progress;
 use super::template::Template;
-use crate::netlink::{Batch, Protocol, Refusal, Socket};
+use crate::netlink::{Batch, Protocol, Refusal, Socket, route};
 use crate::plan::diff::Make;
 use crate::plan::{Blueprint, Part, SlotSpec};
 use crate::rules::Replay;
@@ -42,6 +42,8 @@ struct Builder<'a> {
     inside: Inside<'a>,
     batch: Batch,
     asked: Vec<Part>,
+    /// Root's side of tunnel devices.
+    root: Socket,
 }
 
 impl<'a> Site<'a> {
@@ -75,7 +77,9 @@ impl<'a> Site<'a> {
     ) -> Result<Vec<u32>, PassError> {
         let times = Mutex::new(Vec::with_capacity(what.len()));
         let prepare = || {
-            Ok(Builder { inside: self.vault.enter()?, batch: Batch::new(), asked: Vec::with_capacity(Part::ALL.len()) })
+            let root = Socket::open()?;
+            let asked = Vec::with_capacity(Part::ALL.len());
+            Ok(Builder { inside: self.vault.enter()?, batch: Batch::new(), asked, root })
         };
         let work = |builder: &mut Builder<'_>, make: &Make| {
             let began = Instant::now();
@@ -96,6 +100,14 @@ impl<'a> Site<'a> {
             if make.parts.has(Part::Namespace) { self.make_namespace(builder, slot)? } else { self.enter(slot)? };
         if make.parts.has(Part::Tap) {
             self.make_tap(&spec)?;
+        }
+        if let Some(tunnel) = spec.tunnel.filter(|_| make.parts.has(Part::Tunnel)) {
+            builder.batch.clear();
+            let namespace = socket.netns()?;
+            route::add_geneve(&mut builder.batch, &tunnel, namespace.as_fd());
+            if let Some(refusal) = builder.root.send(&mut builder.batch)?.into_iter().next() {
+                return Err(PassError::Refused { slot, part: Part::Tunnel, refusal });
+            }
         }
         builder.batch.clear();
         builder.asked.clear();

@@ -10,7 +10,7 @@ use super::parallel;
 use super::progress::Progress;
 use crate::bpf::attach;
 use crate::netlink::nft::Table;
-use crate::netlink::observed::{Address, Link, Neighbour, Route};
+use crate::netlink::observed::{Address, Link, MarkRule, Neighbour, Route};
 use crate::netlink::tc::{Hook, Qdisc};
 use crate::netlink::{Protocol, Socket, SocketError, route, tc};
 use crate::plan::inspect::{HostDump, InsideDump, inspect};
@@ -90,6 +90,10 @@ fn dump_inside(slot: SlotId, netns: impl AsFd, blueprint: &Blueprint) -> Result<
         addresses: socket.dump(route::dump_addresses, Address::read)?,
         routes: socket.dump(route::dump_routes, Route::read)?,
         neighbours: socket.dump(route::dump_neighbours, Neighbour::read)?,
+        rules: match blueprint.has_tunnels() {
+            true => socket.dump(route::dump_rules, MarkRule::read)?,
+            false => Vec::new(),
+        },
         tap_programs: attach::shown(&mut socket, Hook::Ingress(blueprint.slot(slot).tap.index))?,
         tables: match blueprint.rules() {
             None => Vec::new(),

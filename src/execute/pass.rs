@@ -134,8 +134,8 @@ pub fn dry_run(orders: &Orders<'_>) -> Result<Plan, PassError> {
     let mut socket = Socket::open()?;
     let root = observe::root(&mut socket)?;
     let ground = Ground::find(orders.config, &root)?;
-    let programs = Programs::look(orders.config, &ground.record)?;
-    let wanted = Wanted { mtu: ground.mtu, rules: Some(&rules), programs: programs.as_ref() };
+    let programs = Programs::look(orders.config, &ground)?;
+    let wanted = Wanted { ground: &ground, rules: Some(&rules), programs: programs.as_ref() };
     Ok(View::look(orders, Scope::Pool, &wanted, root, &mut socket, vault.as_ref())?.plan)
 }
 
@@ -178,10 +178,10 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     let seen = observe::root(&mut socket)?;
     let ground = Ground::find(orders.config, &seen)?;
     let programs = match scope {
-        Scope::Pool => Programs::open(orders.config, &ground.record)?,
-        Scope::Anew(_) => Programs::of_pool(orders.config, &ground.record)?,
+        Scope::Pool => Programs::open(orders.config, &ground)?,
+        Scope::Anew(_) => Programs::of_pool(orders.config, &ground)?,
     };
-    let wanted = Wanted { mtu: ground.mtu, rules: Some(&rules), programs: Some(&programs) };
+    let wanted = Wanted { ground: &ground, rules: Some(&rules), programs: Some(&programs) };
     let View { blueprint, plan, .. } = View::look(orders, scope, &wanted, seen, &mut socket, Some(&vault))?;
     if plan.is_empty() {
         programs.commit()?;
@@ -198,7 +198,7 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         path: run_dir.clone(),
         error,
     })?;
-    let template = Template::make(blueprint.whole().has(Part::HostRoute6))?;
+    let template = Template::make(blueprint.whole().has(Part::HostRoute6), blueprint.has_tunnels())?;
     // What we cannot see may be set already: the namespace made from the template shows it.
     out_of_reach.retain(|knob| match knob.path {
         knobs::INHERIT => !template.is_inherited(),
@@ -231,7 +231,7 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
 
 /// What a pass has found out about the pool that should be, beyond the config.
 struct Wanted<'a> {
-    mtu: u32,
+    ground: &'a Ground,
     /// `None` = not to be had, and a slot is whole without them.
     rules: Option<&'a Rules>,
     /// `None` = none are pinned that are told the same.
@@ -255,7 +255,10 @@ impl View {
         vault: Option<&Vault>,
     ) -> Result<Self, PassError> {
         let tap_program = wanted.programs.map(Programs::tap_program).transpose()?;
-        let mut blueprint = Blueprint::new(orders.config, wanted.mtu).with_tap_program(tap_program);
+        let mut blueprint = Blueprint::new(orders.config, wanted.ground.mtu).with_tap_program(tap_program);
+        if let Some(remote) = wanted.ground.dummy_remote {
+            blueprint = blueprint.with_tunnels(orders.config.vni_base, remote);
+        }
         if let Some(rules) = wanted.rules {
             blueprint = blueprint.with_rules(rules.slot().tables().to_vec());
         }
@@ -292,8 +295,8 @@ fn standing(orders: &Orders<'_>, scope: Scope<'_>) -> Standing {
         let mut socket = Socket::open()?;
         let root = observe::root(&mut socket)?;
         let ground = Ground::find(orders.config, &root)?;
-        let programs = Programs::look(orders.config, &ground.record)?;
-        let wanted = Wanted { mtu: ground.mtu, rules: rules.as_ref(), programs: programs.as_ref() };
+        let programs = Programs::look(orders.config, &ground)?;
+        let wanted = Wanted { ground: &ground, rules: rules.as_ref(), programs: programs.as_ref() };
         View::look(&orders, Scope::Pool, &wanted, root, &mut socket, vault.as_ref())
     };
     let Ok(view) = look() else { return Standing::default() };

@@ -1,14 +1,18 @@
 //! The packet programs of a pass: opened for what was seen of the host, hung where they are missing, pinned when they hang
 //! everywhere. What they do to packets, and which slot lacks them, is known elsewhere.
 
+use std::net::IpAddr;
+
+use netslot_abi::ConfigRecord;
+
 use super::error::PassError;
 use super::observe::Root;
+use crate::bpf::record::{DUMMY_REMOTE_V4, DUMMY_REMOTE_V6, GENEVE_MAC};
 use crate::bpf::{Datapath, Program, Settings, attach};
-use crate::config::Config;
+use crate::config::{Config, Forward, Tunnel};
 use crate::netlink::{Batch, Socket, route};
 use crate::slot::{IfIndex, SlotId};
 use crate::underlay::{self, Underlay, UnderlayError};
-use netslot_abi::ConfigRecord;
 
 /// What of the host the slots are made for.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +21,10 @@ pub struct Ground {
     pub mtu: u32,
     /// What the programs are told.
     pub record: ConfigRecord,
+    /// Where the slots' tunnel devices believe to send, where the pool has them.
+    pub dummy_remote: Option<IpAddr>,
+    /// Whether root knows the way there.
+    dummy_is_routed: bool,
 }
 
 impl Ground {
@@ -32,7 +40,11 @@ impl Ground {
         };
         let (underlay_v4, underlay_v6) = underlay::own_addresses(uplink, &root.addresses);
         let record = Settings { config, mtu, uplink, underlay_v4, underlay_v6 }.record();
-        Ok(Self { mtu, record })
+        let over_v6 = underlay_v4.is_none() && underlay_v6.is_some();
+        let dummy: IpAddr = if over_v6 { DUMMY_REMOTE_V6.into() } else { DUMMY_REMOTE_V4.into() };
+        let dummy_remote = (config.tunnel == Tunnel::Geneve).then_some(dummy);
+        let dummy_is_routed = root.routes.iter().any(|r| r.to == dummy_remote && r.index == uplink.0);
+        Ok(Self { mtu, record, dummy_remote, dummy_is_routed })
     }
 }
 
@@ -41,6 +53,8 @@ impl Ground {
 pub struct Programs {
     datapath: Datapath,
     forward: bool,
+    /// To be routed by the uplink.
+    dummy_remote: Option<IpAddr>,
 }
 
 impl Programs {
@@ -48,18 +62,18 @@ impl Programs {
     ///
     /// # Errors
     /// [`PassError::Datapath`].
-    pub fn open(config: &Config, record: &ConfigRecord) -> Result<Self, PassError> {
-        Ok(Self::of(config, Datapath::open(&config.bpf_dir, record)?))
+    pub fn open(config: &Config, ground: &Ground) -> Result<Self, PassError> {
+        Ok(Self::of(config, ground, Datapath::open(&config.bpf_dir, &ground.record)?))
     }
 
     /// The pinned ones whatever they are told, for work on a few slots of a pool; only where there are none, loaded ones.
     ///
     /// # Errors
     /// [`PassError::Datapath`].
-    pub fn of_pool(config: &Config, record: &ConfigRecord) -> Result<Self, PassError> {
+    pub fn of_pool(config: &Config, ground: &Ground) -> Result<Self, PassError> {
         match Datapath::adopted(&config.bpf_dir, None)? {
-            Some(datapath) => Ok(Self::of(config, datapath)),
-            None => Self::open(config, record),
+            Some(datapath) => Ok(Self::of(config, ground, datapath)),
+            None => Self::open(config, ground),
         }
     }
 
@@ -67,12 +81,14 @@ impl Programs {
     ///
     /// # Errors
     /// [`PassError::Datapath`].
-    pub fn look(config: &Config, record: &ConfigRecord) -> Result<Option<Self>, PassError> {
-        Ok(Datapath::adopted(&config.bpf_dir, Some(record))?.map(|datapath| Self::of(config, datapath)))
+    pub fn look(config: &Config, ground: &Ground) -> Result<Option<Self>, PassError> {
+        let adopted = Datapath::adopted(&config.bpf_dir, Some(&ground.record))?;
+        Ok(adopted.map(|datapath| Self::of(config, ground, datapath)))
     }
 
-    fn of(config: &Config, datapath: Datapath) -> Self {
-        Self { datapath, forward: config.forward == crate::config::Forward::Stack }
+    fn of(config: &Config, ground: &Ground, datapath: Datapath) -> Self {
+        let dummy_remote = ground.dummy_remote.filter(|_| !ground.dummy_is_routed);
+        Self { datapath, forward: config.forward == Forward::Stack, dummy_remote }
     }
 
     /// The number of the taps' program in the kernel.
@@ -83,12 +99,12 @@ impl Programs {
         Ok(self.datapath.id(Program::GuestIn)?)
     }
 
-    /// Whether all that hang in root do.
+    /// Whether all that hang in root do, and the tunnel devices' packets reach them.
     ///
     /// # Errors
     /// [`PassError::Attach`].
     pub fn are_attached(&self, root: &mut Socket) -> Result<bool, PassError> {
-        Ok(attach::are_attached(root, &self.datapath)?)
+        Ok(self.dummy_remote.is_none() && attach::are_attached(root, &self.datapath)?)
     }
 
     /// Appends the two messages that put the program on a slot's tap.
@@ -110,15 +126,20 @@ impl Programs {
         }
         attach::host_ends(root, &self.datapath)?;
         attach::uplink(root, &self.datapath)?;
-        let uplink = self.datapath.record().uplink;
-        if self.forward && uplink != 0 {
-            let mut batch = Batch::new();
-            route::forward(&mut batch, IfIndex(uplink));
-            if let Some(refusal) = root.send(&mut batch)?.into_iter().next() {
-                return Err(PassError::RefusedAll { what: "let the uplink forward packets to the slots", refusal });
-            }
+        let uplink = IfIndex(self.datapath.record().uplink);
+        let mut batch = Batch::new();
+        if uplink.0 != 0 && self.forward {
+            route::forward(&mut batch, uplink);
         }
-        Ok(())
+        if let Some(dummy) = self.dummy_remote.filter(|_| uplink.0 != 0) {
+            // Nobody is there: what goes there meets `uplink_out`, which sends it on to whom the slot is bound to.
+            route::add_host_route(&mut batch, dummy, uplink);
+            route::add_neighbour(&mut batch, uplink, dummy, GENEVE_MAC);
+        }
+        match root.send(&mut batch)?.into_iter().next() {
+            Some(refusal) => Err(PassError::RefusedAll { what: "make the uplink take the slots' packets", refusal }),
+            None => Ok(()),
+        }
     }
 
     /// Pins them, now that they hang everywhere.

@@ -20,10 +20,8 @@ use crate::sys::{netns, thread};
 /// (addrconf_init_net, net/ipv6/addrconf.c).
 ///
 /// No IPv6 forwarding where the pool has no IPv6: a router joins ff02::2 on every device, and reports that.
-const SYSCTLS: [(&str, &str); 15] = [
+const SYSCTLS: [(&str, &str); 13] = [
     ("ipv4/ip_forward", "1"),
-    ("ipv4/conf/all/rp_filter", "1"),
-    ("ipv4/conf/default/rp_filter", "1"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
     ("ipv4/conf/all/send_redirects", "0"),
@@ -38,6 +36,13 @@ const SYSCTLS: [(&str, &str); 15] = [
     ("ipv6/conf/all/addr_gen_mode", "1"),
 ];
 
+/// Besides, where all packets come and go by one device: its route is the way back.
+const STRICT: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "1"), ("ipv4/conf/default/rp_filter", "1")];
+
+/// Instead, where the pool has tunnel devices: the look for the way back knows no mark (fib_validate_source,
+/// net/ipv4/fib_frontend.c), so it ends at up0 also for what came out of the tunnel.
+const LOOSE: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "2"), ("ipv4/conf/default/rp_filter", "2")];
+
 /// Besides, where the pool has IPv6.
 const SYSCTLS6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
 
@@ -49,6 +54,7 @@ pub struct Template {
     /// threads that look have no /proc.
     sysctls: OwnedFd,
     ipv6: bool,
+    tunnels: bool,
     inherited: bool,
     bare: bool,
 }
@@ -58,20 +64,20 @@ impl Template {
     ///
     /// # Errors
     /// [`PassError`]: EPERM without CAP_SYS_ADMIN.
-    pub fn make(ipv6: bool) -> Result<Self, PassError> {
+    pub fn make(ipv6: bool, tunnels: bool) -> Result<Self, PassError> {
         let path = PathBuf::from("/proc/sys/net");
         let sysctls =
             File::open(&path).map(OwnedFd::from).map_err(|error| PassError::File { call: "open", path, error })?;
         thread::apart(|| {
             make_namespace()?;
-            write_all(&sysctls, ipv6)?;
+            write_all(&sysctls, ipv6, tunnels)?;
             let path = PathBuf::from("/proc/thread-self/ns/net");
             let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
             make_namespace()?;
             let bare = Socket::open()?.dump(route::dump_links, Link::read)?.len() == 1;
-            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6), bare))
+            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6, tunnels), bare))
         })
-        .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, inherited, bare })
+        .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, tunnels, inherited, bare })
     }
 
     /// Whether a namespace made from it starts with its sysctls.
@@ -95,7 +101,7 @@ impl Template {
     pub fn make_namespace(&self) -> Result<(), PassError> {
         netns::enter(self.netns.as_fd()).map_err(failed("setns to the template namespace"))?;
         make_namespace()?;
-        if self.inherited { Ok(()) } else { write_all(&self.sysctls, self.ipv6) }
+        if self.inherited { Ok(()) } else { write_all(&self.sysctls, self.ipv6, self.tunnels) }
     }
 }
 
@@ -103,13 +109,14 @@ fn make_namespace() -> Result<(), PassError> {
     netns::make().map_err(failed("unshare(CLONE_NEWNET)"))
 }
 
-/// The sysctls of a pool with or without IPv6.
-fn wanted(ipv6: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
-    SYSCTLS.into_iter().chain(SYSCTLS6.into_iter().filter(move |_| ipv6))
+/// The sysctls of a pool with or without IPv6 and tunnel devices.
+fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let filter = if tunnels { LOOSE } else { STRICT };
+    SYSCTLS.into_iter().chain(filter).chain(SYSCTLS6.into_iter().filter(move |_| ipv6))
 }
 
-fn write_all(sysctls: &OwnedFd, ipv6: bool) -> Result<(), PassError> {
-    for (name, value) in wanted(ipv6) {
+fn write_all(sysctls: &OwnedFd, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
+    for (name, value) in wanted(ipv6, tunnels) {
         match openat(sysctls, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => File::from(fd).write_all(value.as_bytes()).map_err(|error| {
                 let path = PathBuf::from("/proc/sys/net").join(name);
@@ -122,8 +129,8 @@ fn write_all(sysctls: &OwnedFd, ipv6: bool) -> Result<(), PassError> {
     Ok(())
 }
 
-fn are_inherited(sysctls: &OwnedFd, ipv6: bool) -> bool {
-    wanted(ipv6).all(|(name, value)| {
+fn are_inherited(sysctls: &OwnedFd, ipv6: bool, tunnels: bool) -> bool {
+    wanted(ipv6, tunnels).all(|(name, value)| {
         let Ok(fd) = openat(sysctls, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
             return name.starts_with("ipv6/");
         };

@@ -40,6 +40,8 @@ pub struct Link {
     pub forwards: bool,
     /// What the tap is set to, for a tun/tap device.
     pub tap: Option<Tap>,
+    /// The VNI of a Geneve device.
+    pub vni: Option<u32>,
 }
 
 /// A tap's own settings, from `IFLA_TUN_*` (drivers/net/tun.c, tun_fill_info).
@@ -89,6 +91,17 @@ pub struct Route {
     pub index: u32,
     /// Lower wins.
     pub metric: u32,
+}
+
+/// A routing rule that looks at a packet's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkRule {
+    /// IPv6, not IPv4.
+    pub ipv6: bool,
+    /// The mark.
+    pub mark: u32,
+    /// The table that such packets are routed by.
+    pub table: u32,
 }
 
 /// A neighbour entry.
@@ -151,6 +164,10 @@ impl Link {
                 libc::IFLA_INFO_KIND => self.kind = text_of(value).into_owned(),
                 // The kind stands before the data (rtnl_link_info_fill, net/core/rtnetlink.c).
                 libc::IFLA_INFO_DATA if self.kind == "tun" => self.tap = Some(Tap::read(value)),
+                // linux/if_link.h: IFLA_GENEVE_ID
+                libc::IFLA_INFO_DATA if self.kind == "geneve" => {
+                    self.vni = Attributes(value).find(|(kind, _)| *kind == 1).and_then(|(_, id)| u32_at(id, 0));
+                }
                 _ => {}
             }
         }
@@ -234,6 +251,23 @@ impl Route {
             }
         }
         Some(route)
+    }
+}
+
+impl MarkRule {
+    /// The rule that a message tells of; `None` for another message, or a rule that looks at no mark.
+    #[must_use]
+    pub fn read(message: &Message<'_>) -> Option<Self> {
+        // linux/fib_rules.h
+        const FWMARK: u16 = 10;
+        const TABLE: u16 = 15;
+        let header = message.body.first_chunk::<12>().filter(|_| message.kind == libc::RTM_NEWRULE)?;
+        let value = |kind| Attributes(&message.body[12..]).find(|(found, _)| *found == kind).map(|(_, value)| value);
+        Some(Self {
+            ipv6: i32::from(header[0]) == libc::AF_INET6,
+            mark: u32_at(value(FWMARK)?, 0)?,
+            table: u32_at(value(TABLE)?, 0)?,
+        })
     }
 }
 

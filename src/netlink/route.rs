@@ -33,6 +33,13 @@ const RTNH_F_ONLINK: u32 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
+/// The table that a packet without a rule of its own is routed by.
+pub const MAIN_TABLE: u32 = 254;
+// linux/fib_rules.h
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_TABLE: u16 = 15;
+const FR_ACT_TO_TBL: u8 = 1;
 
 /// What an Ethernet device is made with, all in its one message.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +52,19 @@ pub struct Device {
     pub mac: Mac,
     /// Its MTU.
     pub mtu: u32,
+}
+
+/// What a Geneve device is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Geneve {
+    /// Name, index, MAC, MTU.
+    pub device: Device,
+    /// Its VNI, 24 bits.
+    pub vni: u32,
+    /// Where it sends to, and whom it hears.
+    pub remote: IpAddr,
+    /// UDP port of both ends.
+    pub port: u16,
 }
 
 /// A bridge, down and silent: no multicast snooping (else it joins groups and queries), no VLAN 1 on its ports.
@@ -92,6 +112,35 @@ pub fn enslave(batch: &mut Batch, index: IfIndex, bridge: IfIndex, mac: Mac, mtu
     batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
         a.bytes(libc::IFLA_ADDRESS, &mac.0).u32(libc::IFLA_MTU, mtu).u32(libc::IFLA_MASTER, bridge.0);
         a.u8(libc::IFLA_OPERSTATE, IF_OPER_DORMANT);
+    });
+}
+
+/// A Geneve device, down, in the namespace `netns`; its UDP socket will be in that of the socket which sends this: the
+/// message must go out by root's (rtnl_newlink, net/core/rtnetlink.c). Nothing of it but MTU, MAC and names can be
+/// changed later; the VNI never (geneve_changelink, drivers/net/geneve.c).
+pub fn add_geneve(batch: &mut Batch, tunnel: &Geneve, netns: BorrowedFd<'_>) {
+    // linux/if_link.h
+    const ID: u16 = 1;
+    const REMOTE: u16 = 2;
+    const PORT: u16 = 5;
+    const REMOTE6: u16 = 7;
+    const ZERO_CSUM6_TX: u16 = 9;
+    const ZERO_CSUM6_RX: u16 = 10;
+    batch.message(RTM_NEWLINK, CREATE | EXCL, &link_header(tunnel.device.index.0, 0, 0), |a| {
+        device(a, &tunnel.device);
+        a.bytes(libc::IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+        a.nest(libc::IFLA_LINKINFO, |info| {
+            info.bytes(IFLA_INFO_KIND, b"geneve").nest(IFLA_INFO_DATA, |data| {
+                data.u32(ID, tunnel.vni).bytes(PORT, &tunnel.port.to_be_bytes());
+                with_ip(tunnel.remote, |ip| {
+                    data.bytes(if tunnel.remote.is_ipv6() { REMOTE6 } else { REMOTE }, ip);
+                });
+                if tunnel.remote.is_ipv6() {
+                    // Over IPv4 no checksum is the default; a rewritten VNI would break one.
+                    data.u8(ZERO_CSUM6_TX, 1).u8(ZERO_CSUM6_RX, 1);
+                }
+            });
+        });
     });
 }
 
@@ -187,19 +236,42 @@ pub fn add_address(batch: &mut Batch, index: IfIndex, addr: IpAddr, prefix: u8) 
     });
 }
 
-/// Adds the default route over `via`, reachable on the device whatever its addresses are. The device must be up.
-pub fn add_default_route(batch: &mut Batch, via: IpAddr, index: IfIndex) {
+/// Adds the default route over `via` to a table, reachable on the device whatever its addresses are. The device must be
+/// up.
+pub fn add_default_route(batch: &mut Batch, via: IpAddr, index: IfIndex, table: u32) {
     batch.message(libc::RTM_NEWROUTE, CREATE | REPLACE, &route_header(via, 0, RT_SCOPE_UNIVERSE, RTNH_F_ONLINK), |a| {
         with_ip(via, |ip| {
-            a.bytes(libc::RTA_GATEWAY, ip).u32(libc::RTA_OIF, index.0);
+            a.bytes(libc::RTA_GATEWAY, ip).u32(libc::RTA_OIF, index.0).u32(libc::RTA_TABLE, table);
         });
     });
+}
+
+/// Sends packets with that mark to a table.
+pub fn add_mark_rule(batch: &mut Batch, ipv6: bool, mark: u32, table: u32) {
+    batch.message(libc::RTM_NEWRULE, CREATE | EXCL, &rule_header(ipv6, FR_ACT_TO_TBL), |a| {
+        a.u32(FRA_FWMARK, mark).u32(FRA_TABLE, table).u32(FRA_PRIORITY, mark);
+    });
+}
+
+/// Asks for all routing rules of both families.
+pub fn dump_rules(batch: &mut Batch) {
+    batch.message(libc::RTM_GETRULE, DUMP, &[0; 12], |_| ());
 }
 
 /// Adds the route to one address straight onto a device. The device must be up.
 pub fn add_host_route(batch: &mut Batch, to: IpAddr, index: IfIndex) {
     let prefix = if to.is_ipv6() { 128 } else { 32 };
     batch.message(libc::RTM_NEWROUTE, CREATE | REPLACE, &route_header(to, prefix, RT_SCOPE_LINK, 0), |a| {
+        with_ip(to, |ip| {
+            a.bytes(libc::RTA_DST, ip).u32(libc::RTA_OIF, index.0);
+        });
+    });
+}
+
+/// Deletes the route to one address.
+pub fn delete_host_route(batch: &mut Batch, to: IpAddr, index: IfIndex) {
+    let prefix = if to.is_ipv6() { 128 } else { 32 };
+    batch.message(libc::RTM_DELROUTE, 0, &route_header(to, prefix, RT_SCOPE_LINK, 0), |a| {
         with_ip(to, |ip| {
             a.bytes(libc::RTA_DST, ip).u32(libc::RTA_OIF, index.0);
         });
@@ -284,6 +356,12 @@ fn route_header(addr: IpAddr, prefix: u8, scope: u8, flags: u32) -> [u8; 12] {
     [family(addr), prefix, 0, 0, libc::RT_TABLE_MAIN, ROUTE_PROTOCOL, scope, RTN_UNICAST, a, b, c, d]
 }
 
+/// `struct fib_rule_hdr`.
+fn rule_header(ipv6: bool, action: u8) -> [u8; 12] {
+    let family = if ipv6 { libc::AF_INET6 } else { libc::AF_INET };
+    [u8::try_from(family).expect("address families are small"), 0, 0, 0, 0, 0, 0, action, 0, 0, 0, 0]
+}
+
 /// `struct ndmsg`.
 fn neighbour_header(family: u8, index: u32, state: u16) -> [u8; 12] {
     let mut header = [0; 12];
@@ -315,7 +393,9 @@ mod tests {
     use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
     use netlink_packet_route::RouteNetlinkMessage as Route;
     use netlink_packet_route::address::AddressAttribute;
-    use netlink_packet_route::link::{InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo};
+    use netlink_packet_route::link::{
+        InfoBridge, InfoData, InfoGeneve as G, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    };
     use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
     use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteProtocol, RouteScope};
 
@@ -376,6 +456,33 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_device_is_made_in_the_slot_with_its_dummies() {
+        let file = File::open("/dev/null").expect("some descriptor");
+        for remote in ["192.0.0.8", "100::8"] {
+            let tunnel =
+                Geneve { device: device("gnv0", 4), vni: 0xf0_0007, remote: remote.parse().expect("one"), port: 6_081 };
+            let (_, message) = parsed(|b| add_geneve(b, &tunnel, file.as_fd()));
+            let Route::NewLink(link) = message else { panic!("{message:?}") };
+            assert!(link.attributes.contains(&LinkAttribute::NetNsFd(file.as_raw_fd())), "{link:?}");
+            let Some(LinkAttribute::LinkInfo(info)) = link.attributes.last() else { panic!("{link:?}") };
+            let [LinkInfo::Kind(InfoKind::Geneve), LinkInfo::Data(InfoData::Geneve(data))] = &info[..] else {
+                panic!("{info:?}")
+            };
+            let expected = match tunnel.remote {
+                IpAddr::V4(remote) => vec![G::Id(0xf0_0007), G::Port(6_081), G::Remote(remote)],
+                IpAddr::V6(remote) => vec![
+                    G::Id(0xf0_0007),
+                    G::Port(6_081),
+                    G::Remote6(remote),
+                    G::UdpZeroCsum6Tx(true),
+                    G::UdpZeroCsum6Rx(true),
+                ],
+            };
+            assert_eq!(data, &expected);
+        }
+    }
+
+    #[test]
     fn a_device_or_a_group_is_raised_by_flag_and_mask() {
         for (write, index) in [(raise as fn(&mut Batch, IfIndex), 5), (|b, _| raise_group(b, 9, false), 0)] {
             let (_, message) = parsed(|b| write(b, IfIndex(5)));
@@ -396,11 +503,12 @@ mod tests {
         assert_eq!((address.header.index, address.header.prefix_len), (3, 32));
         assert_eq!(address.attributes, [AddressAttribute::Local(ip), AddressAttribute::Address(ip)]);
 
-        let Route::NewRoute(route) = parsed(|b| add_default_route(b, ip, IfIndex(3))).1 else { panic!() };
+        let Route::NewRoute(route) = parsed(|b| add_default_route(b, ip, IfIndex(3), MAIN_TABLE)).1 else { panic!() };
         assert_eq!((route.header.destination_prefix_length, route.header.flags), (0, RouteFlags::Onlink));
         assert_eq!(route.header.protocol, RouteProtocol::Other(ROUTE_PROTOCOL));
         let v4 = RouteAddress::Inet([100, 64, 0, 9].into());
-        assert_eq!(route.attributes, [RouteAttribute::Gateway(v4.clone()), RouteAttribute::Oif(3)]);
+        let table = RouteAttribute::Table(MAIN_TABLE);
+        assert_eq!(route.attributes, [RouteAttribute::Gateway(v4.clone()), RouteAttribute::Oif(3), table]);
 
         let Route::NewRoute(route) = parsed(|b| add_host_route(b, ip, IfIndex(7))).1 else { panic!() };
         assert_eq!((route.header.destination_prefix_length, route.header.scope), (32, RouteScope::Link));

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::part::{Part, Parts};
 use crate::address::{self, Net, inside};
+use crate::bpf::record::{GENEVE_MAC, GENEVE_PORT};
 use crate::config::{Config, Forward, Guest};
 use crate::netlink::nft::Table;
-use crate::netlink::route::Device;
+use crate::netlink::route::{Device, Geneve};
 use crate::slot::{IfIndex, LinkName, SlotId};
 
 /// The config and the resolved MTU, as far as the slots follow from them.
@@ -23,6 +24,8 @@ pub struct Blueprint {
     /// The program on every tap, by its number in the kernel; `None` = it is not loaded yet, and no tap has it.
     tap_program: Option<u32>,
     forward: Forward,
+    /// Dummy VNI of slot 0 and dummy remote of all, where the pool has tunnel devices.
+    tunnel: Option<(u32, IpAddr)>,
     /// What a whole slot consists of.
     whole: Parts,
 }
@@ -42,6 +45,8 @@ pub struct SlotSpec {
     pub bridge: Device,
     /// The tap.
     pub tap: Device,
+    /// The tunnel device, where the pool has them.
+    pub tunnel: Option<Geneve>,
     /// User and group that may open the tap.
     pub tap_owner: (Option<u32>, Option<u32>),
     /// The guest's addresses and MAC, the gateway's, the slot's own, the next hop's: IPv4.
@@ -97,6 +102,7 @@ impl Blueprint {
             rules: None,
             tap_program: None,
             forward: config.forward,
+            tunnel: None,
             whole,
         }
     }
@@ -114,6 +120,26 @@ impl Blueprint {
     pub const fn with_tap_program(mut self, id: Option<u32>) -> Self {
         self.tap_program = id;
         self
+    }
+
+    /// The same with a tunnel device in each slot, which believes to send to `remote`.
+    #[must_use]
+    pub fn with_tunnels(mut self, vni_base: u32, remote: IpAddr) -> Self {
+        let v6 = self.whole.has(Part::SlotAddress6);
+        for part in [Part::Tunnel, Part::TunnelRule, Part::TunnelUp, Part::TunnelRoute, Part::TunnelNextHop] {
+            self.whole.set(part, true);
+        }
+        for part in [Part::TunnelRule6, Part::TunnelRoute6, Part::TunnelNextHop6] {
+            self.whole.set(part, v6);
+        }
+        self.tunnel = Some((vni_base, remote));
+        self
+    }
+
+    /// Whether each slot has a tunnel device.
+    #[must_use]
+    pub const fn has_tunnels(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     /// The program on every tap.
@@ -170,6 +196,12 @@ impl Blueprint {
             up: device(fixed(inside::UP), IfIndex(inside::UP_INDEX), address::up_mac(slot)),
             bridge: device(fixed(inside::BRIDGE), IfIndex(inside::BRIDGE_INDEX), guest.gateway_mac),
             tap: device(guest.tap, index, address::TAP_MAC),
+            tunnel: self.tunnel.map(|(vni_base, remote)| Geneve {
+                device: device(fixed(inside::TUNNEL), IfIndex(inside::TUNNEL_INDEX), GENEVE_MAC),
+                vni: address::dummy_vni(vni_base, slot),
+                remote,
+                port: GENEVE_PORT,
+            }),
             tap_owner: (guest.owner, guest.group),
             v4: Addresses {
                 guest: guest.ip.addr,
@@ -202,7 +234,15 @@ fn is_wanted(part: Part, v6: bool) -> bool {
         | Part::HostRoute6
         | Part::HostNeighbour6 => v6,
         Part::HostEndQuiet => !v6,
-        Part::Rules => false, // until they are known
+        Part::Rules
+        | Part::Tunnel
+        | Part::TunnelRule
+        | Part::TunnelRule6
+        | Part::TunnelUp
+        | Part::TunnelRoute
+        | Part::TunnelRoute6
+        | Part::TunnelNextHop
+        | Part::TunnelNextHop6 => false, // until they are known
         Part::Namespace
         | Part::Bridge
         | Part::VethPair

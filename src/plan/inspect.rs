@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use netslot_abi::TUNNEL_MARK;
+
 use super::blueprint::{Addresses, Blueprint, SlotSpec};
 use super::part::{Part, Parts};
 use crate::address;
+use crate::address::inside::TUNNEL_TABLE;
 use crate::bpf::attach::{self, BLOCKS};
 use crate::netlink::nft::Table;
-use crate::netlink::observed::{Address, Link, Neighbour, Route};
-use crate::netlink::route::Device;
+use crate::netlink::observed::{Address, Link, MarkRule, Neighbour, Route};
+use crate::netlink::route::{Device, MAIN_TABLE};
 use crate::netlink::tc::{Qdisc, Shown};
 use crate::slot::SlotId;
 
@@ -44,6 +47,8 @@ pub struct InsideDump {
     pub routes: Vec<Route>,
     /// Neighbours of both families.
     pub neighbours: Vec<Neighbour>,
+    /// Routing rules that look at marks; read where the pool has tunnel devices.
+    pub rules: Vec<MarkRule>,
     /// netslot's own tables of nf_tables, sorted.
     pub tables: Vec<Table>,
     /// The programs on what the tap receives, in their order.
@@ -157,8 +162,9 @@ pub fn inspect(blueprint: &Blueprint, slot: SlotId, inside: Option<&InsideDump>,
 
 fn look_inside(spec: &SlotSpec, inside: &InsideDump, parts: &mut Parts) -> Result<(), String> {
     let link = |device: &Device| inside.links.iter().find(|l| l.name == device.name.as_str());
+    let devices = || [&spec.bridge, &spec.up, &spec.tap].into_iter().chain(spec.tunnel.as_ref().map(|t| &t.device));
     for l in &inside.links {
-        let known = l.loopback || [&spec.bridge, &spec.up, &spec.tap].iter().any(|d| l.name == d.name.as_str());
+        let known = l.loopback || devices().any(|d| l.name == d.name.as_str());
         // A module's fallback tunnel (sit0, …) comes with every namespace; it is nobody's doing.
         if !known && matches!(l.kind.as_str(), "veth" | "bridge" | "tun" | "vxlan" | "geneve") {
             return Err(format!("a device that is not the slot's: {}", l.name));
@@ -188,6 +194,17 @@ fn look_inside(spec: &SlotSpec, inside: &InsideDump, parts: &mut Parts) -> Resul
         parts.set(Part::Tap, true);
         parts.set(Part::TapOnBridge, on_bridge);
         parts.set(Part::TapUp, tap.up);
+    }
+    if let Some(tunnel) = &spec.tunnel
+        && let Some(found) = link(&tunnel.device)
+    {
+        matches_device(found, &tunnel.device, "geneve")?;
+        matches_mtu(found, &tunnel.device)?;
+        if found.vni != Some(tunnel.vni) {
+            return Err(format!("{} has VNI {:?}, not the dummy {}", found.name, found.vni, tunnel.vni));
+        }
+        parts.set(Part::Tunnel, true);
+        parts.set(Part::TunnelUp, found.up);
     }
     look_at_family(spec, &spec.v4.any(), inside, parts)?;
     if let Some(v6) = &spec.v6 {
@@ -220,13 +237,24 @@ fn look_at_family(
         };
         parts.set(part, true);
     }
-    let default = |r: &&Route| r.ipv6 == v6 && r.prefix == 0 && r.index == up && r.via == Some(expected.next_hop);
-    parts.set(either(P::DefaultRoute, P::DefaultRoute6), inside.routes.iter().any(|r| default(&r)));
+    let default = |index, table| {
+        let by =
+            |r: &Route| (r.ipv6, r.prefix, r.index, r.via, r.table) == (v6, 0, index, Some(expected.next_hop), table);
+        inside.routes.iter().any(by)
+    };
+    parts.set(either(P::DefaultRoute, P::DefaultRoute6), default(up, MAIN_TABLE));
     let knows = |index, addr, mac| {
         inside.neighbours.iter().any(|n| n.index == index && n.addr == addr && n.mac == Some(mac) && n.permanent)
     };
     parts.set(either(P::NextHop, P::NextHop6), knows(up, expected.next_hop, spec.host_end.mac));
     parts.set(either(P::GuestNeighbour, P::GuestNeighbour6), knows(bridge, expected.guest, spec.guest_mac));
+    if let Some(tunnel) = &spec.tunnel {
+        let (index, marked) = (tunnel.device.index.0, MarkRule { ipv6: v6, mark: TUNNEL_MARK, table: TUNNEL_TABLE });
+        parts.set(either(P::TunnelRule, P::TunnelRule6), inside.rules.contains(&marked));
+        parts.set(either(P::TunnelRoute, P::TunnelRoute6), default(index, TUNNEL_TABLE));
+        let next_hop = knows(index, expected.next_hop, spec.host_end.mac);
+        parts.set(either(P::TunnelNextHop, P::TunnelNextHop6), next_hop);
+    }
     Ok(())
 }
 
@@ -380,6 +408,7 @@ mod tests {
                     neighbour(up, v4.next_hop, spec.host_end.mac),
                     neighbour(bridge, v4.guest, spec.guest_mac),
                 ],
+                rules: Vec::new(),
                 tables: Vec::new(),
                 tap_programs: vec![shown(7)],
             };

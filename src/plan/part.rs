@@ -25,6 +25,12 @@ pub enum Part {
     Rules,
     /// The program on the tap, the one that is to run.
     TapProgram,
+    /// The tunnel device, down.
+    Tunnel,
+    /// What sends marked packets to the tunnel's table.
+    TunnelRule,
+    /// The same for IPv6.
+    TunnelRule6,
     /// Loopback up.
     LoopbackUp,
     /// Bridge up.
@@ -49,6 +55,16 @@ pub enum Part {
     GuestNeighbour,
     /// The guest's MAC for its IPv6 address.
     GuestNeighbour6,
+    /// The tunnel device up.
+    TunnelUp,
+    /// Default route of the tunnel's table.
+    TunnelRoute,
+    /// The same for IPv6.
+    TunnelRoute6,
+    /// The next hop's MAC on the tunnel device.
+    TunnelNextHop,
+    /// The IPv6 next hop's MAC on the tunnel device.
+    TunnelNextHop6,
     /// IPv6 off on the host end, where the pool has no IPv6.
     HostEndQuiet,
     /// The host end in the blocks that carry the host ends' programs.
@@ -79,7 +95,7 @@ pub enum Phase {
 
 impl Part {
     /// All parts, in the order of making.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 36] = [
         Self::Namespace,
         Self::Bridge,
         Self::VethPair,
@@ -89,6 +105,9 @@ impl Part {
         Self::SlotAddress,
         Self::Rules,
         Self::TapProgram,
+        Self::Tunnel,
+        Self::TunnelRule,
+        Self::TunnelRule6,
         Self::LoopbackUp,
         Self::BridgeUp,
         Self::TapUp,
@@ -101,6 +120,11 @@ impl Part {
         Self::NextHop6,
         Self::GuestNeighbour,
         Self::GuestNeighbour6,
+        Self::TunnelUp,
+        Self::TunnelRoute,
+        Self::TunnelRoute6,
+        Self::TunnelNextHop,
+        Self::TunnelNextHop6,
         Self::HostEndQuiet,
         Self::HostEndBlocks,
         Self::HostEndUp,
@@ -122,7 +146,10 @@ impl Part {
             | Self::GatewayAddress
             | Self::SlotAddress
             | Self::Rules
-            | Self::TapProgram => Phase::Make,
+            | Self::TapProgram
+            | Self::Tunnel
+            | Self::TunnelRule
+            | Self::TunnelRule6 => Phase::Make,
             Self::LoopbackUp
             | Self::BridgeUp
             | Self::TapUp
@@ -134,7 +161,12 @@ impl Part {
             | Self::NextHop
             | Self::NextHop6
             | Self::GuestNeighbour
-            | Self::GuestNeighbour6 => Phase::Raise,
+            | Self::GuestNeighbour6
+            | Self::TunnelUp
+            | Self::TunnelRoute
+            | Self::TunnelRoute6
+            | Self::TunnelNextHop
+            | Self::TunnelNextHop6 => Phase::Raise,
             Self::HostEndQuiet
             | Self::HostEndBlocks
             | Self::HostEndUp
@@ -150,7 +182,17 @@ impl Part {
     pub const fn needs(self) -> Parts {
         match self {
             Self::Namespace => Parts::NONE,
-            Self::Bridge | Self::VethPair | Self::Tap | Self::LoopbackUp => Parts::of(&[Self::Namespace]),
+            Self::Bridge
+            | Self::VethPair
+            | Self::Tap
+            | Self::LoopbackUp
+            | Self::Tunnel
+            | Self::TunnelRule
+            | Self::TunnelRule6 => Parts::of(&[Self::Namespace]),
+            Self::TunnelUp => Parts::of(&[Self::Tunnel]),
+            Self::TunnelRoute | Self::TunnelRoute6 | Self::TunnelNextHop | Self::TunnelNextHop6 => {
+                Parts::of(&[Self::TunnelUp])
+            }
             Self::TapProgram => Parts::of(&[Self::Tap]),
             Self::TapOnBridge => Parts::of(&[Self::Bridge, Self::Tap]),
             Self::GatewayAddress | Self::BridgeUp => Parts::of(&[Self::Bridge]),
@@ -185,6 +227,9 @@ impl Part {
             Self::SlotAddress => "slot address",
             Self::Rules => "rules",
             Self::TapProgram => "program on tap",
+            Self::Tunnel => "tunnel",
+            Self::TunnelRule => "tunnel rule",
+            Self::TunnelRule6 => "tunnel rule (v6)",
             Self::LoopbackUp => "loopback up",
             Self::BridgeUp => "bridge up",
             Self::TapUp => "tap up",
@@ -197,6 +242,11 @@ impl Part {
             Self::NextHop6 => "next hop (v6)",
             Self::GuestNeighbour => "guest neighbour",
             Self::GuestNeighbour6 => "guest neighbour (v6)",
+            Self::TunnelUp => "tunnel up",
+            Self::TunnelRoute => "tunnel route",
+            Self::TunnelRoute6 => "tunnel route (v6)",
+            Self::TunnelNextHop => "tunnel next hop",
+            Self::TunnelNextHop6 => "tunnel next hop (v6)",
             Self::HostEndQuiet => "host end without IPv6",
             Self::HostEndBlocks => "host end in blocks",
             Self::HostEndUp => "host end up",
@@ -210,7 +260,7 @@ impl Part {
 
 /// A set of parts.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Parts(u32);
+pub struct Parts(u64);
 
 impl Parts {
     /// No part.
@@ -226,7 +276,7 @@ impl Parts {
         let mut set = 0;
         let mut at = 0;
         while at < parts.len() {
-            set |= 1 << parts[at] as u32;
+            set |= 1 << parts[at] as u64;
             at += 1;
         }
         Self(set)
@@ -235,7 +285,7 @@ impl Parts {
     /// Whether the part is in it.
     #[must_use]
     pub const fn has(self, part: Part) -> bool {
-        self.0 & (1 << part as u32) != 0
+        self.0 & (1 << part as u64) != 0
     }
 
     /// Whether all of `other` is in it.
@@ -259,7 +309,7 @@ impl Parts {
     /// This set and that part, where `there`.
     pub fn set(&mut self, part: Part, there: bool) {
         if there {
-            self.0 |= 1 << part as u32;
+            self.0 |= 1 << part as u64;
         }
     }
 
