@@ -292,7 +292,12 @@ pub struct ListArgs {
 /// Options of `show`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Show one slot",
+    about = "Show one slot: lease, binding, addresses, packets and drops by reason",
+    long_about = "\
+Show one slot: its lease and binding, its addresses, and what the packet programs counted for it since the pool was made: \
+packets and bytes that passed, DHCP answers, and drops by reason.
+
+Root sees all of it without a daemon too, as it is pinned in bpf_dir; other users see no counters.",
     after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules"
 )]
 pub struct ShowArgs {

@@ -5,6 +5,7 @@ mod check;
 mod compile_rules;
 mod config;
 mod daemon;
+mod datapath_view;
 mod destroy;
 mod exec;
 mod lease;

@@ -207,8 +207,8 @@ impl SlotView {
         }
     }
 
-    /// The slot as facts under each other.
-    pub(super) fn facts(&self) -> String {
+    /// What is known of the slot.
+    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("slot", self.slot.to_string()),
             ("state", self.state.to_owned()),
@@ -227,7 +227,7 @@ impl SlotView {
             let to = format!("VNI {} at {}, guest is {}", binding.vni, binding.remote, binding.tenant());
             facts.push(("bound to", to));
         }
-        lines(&facts)
+        facts
     }
 }
 
@@ -335,7 +335,8 @@ impl StatusView {
 }
 
 /// One fact a line, the values under each other.
-fn lines(facts: &[(&str, String)]) -> String {
+/// Facts under each other.
+pub(super) fn lines(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     facts.iter().map(|(name, value)| format!("{name:<width$}  {value}").trim_end().to_owned() + "\n").collect()
 }
@@ -491,7 +492,7 @@ SLOT  STATE        GENERATION   UID   PID    FOR  RELEASE  TAG    BOUND TO
     fn one_slot_as_facts() {
         let [_, _, bound, _] = slots();
         assert_eq!(
-            bound.facts(),
+            lines(&bound.facts()),
             "\
 slot        42
 state       leased
@@ -505,7 +506,7 @@ bound to    VNI 70000 at 192.0.2.9, guest is 10.1.2.3, ::1
         );
         let set_aside =
             Slot { slot: 43, generation: 2, state: State::Quarantined, reason: 4, owner: None, binding: None };
-        let told = SlotView::new(&set_aside, NOW_NS, "tap0 has another MAC").facts();
+        let told = lines(&SlotView::new(&set_aside, NOW_NS, "tap0 has another MAC").facts());
         assert!(told.contains("because     tap0 has another MAC\n"), "{told}");
     }
 

@@ -37,6 +37,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+pub use answer::record;
 pub use error::ServeError;
 
 use builder::{Builder, Order};
