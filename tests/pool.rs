@@ -5,10 +5,12 @@ mod common;
 
 use std::fs;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Ended, HOST_IP, NETWORK_IP, World};
+use netslot::sys::vault::Vault;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -290,6 +292,23 @@ fn destroy_leaves_nothing_and_can_be_said_twice() {
     assert_eq!(fs::read_to_string("/proc/thread-self/mountinfo").expect("readable"), mounts);
     assert_eq!(world.json(&["destroy"])["slots"].as_u64(), Some(0));
     assert_eq!(world.json(&["up"])["created"].as_u64(), Some(3));
+}
+
+#[test]
+fn destroy_ends_the_slots_though_a_change_of_root_left_another_bind_of_the_vault() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 3");
+    world.json(&["up"]);
+    // As systemd does it from 254 on, seen from the root that stays behind.
+    fs::create_dir("/run/left").expect("a directory");
+    mount(Some("/run/netslot"), "/run/left", None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .expect("bound");
+    let left = Vault::open(Path::new("/run/left")).expect("readable").expect("the same vault");
+    assert_eq!(left.slots().expect("listed").len(), 3);
+    world.json(&["destroy"]);
+    assert_eq!(left.slots().expect("listed"), [], "what nobody reaches holds no namespace");
+    assert_eq!(world.json(&["up"])["created"].as_u64(), Some(3));
+    world.json(&["destroy"]);
 }
 
 #[test]

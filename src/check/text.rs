@@ -77,7 +77,9 @@ fn mount(line: &str) -> Option<Mount> {
 /// The mount that a path is on, found as the kernel finds it: from the root's mount over each that hangs on the one
 /// before. Neither the order of the lines nor the depth of the points tells: a mount hides older, deeper ones.
 pub(super) fn covering<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    let is_root = |mount: &&Mount| mount.point == Path::new("/") && mounts.iter().all(|m| m.id != mount.parent);
+    // An initramfs' root is its own parent; that of any other hangs on a mount that is not listed.
+    let hangs_on = |mount: &Mount, m: &Mount| m.id == mount.parent && m.id != mount.id;
+    let is_root = |mount: &&Mount| mount.point == Path::new("/") && !mounts.iter().any(|m| hangs_on(mount, m));
     let mut on = mounts.iter().find(is_root)?;
     for _ in mounts {
         let next = mounts.iter().filter(|m| m.parent == on.id && m.id != on.id && path.starts_with(&m.point));
@@ -166,6 +168,9 @@ mod tests {
         assert_eq!(on("/sysx"), Some(27));
         assert_eq!(on("/run/a/b"), Some(41));
         assert_eq!(covering(&[], Path::new("/")), None);
+        let initramfs = super::mounts("1 1 0:2 / / rw - rootfs rootfs rw\n22 1 0:3 / /sys rw - sysfs x rw\n");
+        let on = |path: &str| covering(&initramfs, Path::new(path)).map(|mount| mount.id);
+        assert_eq!((on("/run"), on("/sys/fs/bpf")), (Some(1), Some(22)));
         let circle = Mount { id: 1, parent: 2, ..mounts[1].clone() };
         let back = Mount { id: 2, parent: 1, ..mounts[1].clone() };
         assert_eq!(covering(&[circle, back], Path::new("/x")), None);

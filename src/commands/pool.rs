@@ -21,6 +21,7 @@ impl From<PassError> for Failure {
             PassError::Rules(error) => super::compile_rules::exit(error),
             PassError::Datapath(DatapathError::NoBpffs(_)) => Exit::Host,
             other if other.is_permission() => Exit::Unreachable,
+            other if other.is_lacking() => Exit::Host,
             PassError::Refused { .. }
             | PassError::RefusedAll { .. }
             | PassError::Tap { .. }

@@ -41,7 +41,7 @@ pub enum PassError {
         refusal: Refusal,
     },
     /// The tap could not be made.
-    #[error("slot {slot}: {error}{hint}", hint = hint(error.errno))]
+    #[error("slot {slot}: {error}{hint}", hint = tap_hint(error))]
     Tap {
         /// The slot.
         slot: SlotId,
@@ -160,6 +160,17 @@ impl PassError {
     }
 }
 
+impl PassError {
+    /// Whether the host lacks what a pool is made of.
+    #[must_use]
+    pub fn is_lacking(&self) -> bool {
+        if let Self::Refused { refusal, .. } | Self::RefusedAll { refusal, .. } = self {
+            return refusal.errno == Errno::EOPNOTSUPP;
+        }
+        matches!(self, Self::Tap { error, .. } if error.is_lacking())
+    }
+}
+
 impl From<Halt<PassError>> for PassError {
     fn from(halt: Halt<Self>) -> Self {
         match halt {
@@ -167,6 +178,10 @@ impl From<Halt<PassError>> for PassError {
             Halt::Stopped => Self::Stopped,
         }
     }
+}
+
+fn tap_hint(error: &TapError) -> &'static str {
+    if error.is_lacking() { ": this host has no taps; netslot check tells what mends it" } else { hint(error.errno) }
 }
 
 /// What to do about an error number that has one usual cause here.

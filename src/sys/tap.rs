@@ -37,6 +37,16 @@ pub struct TapError {
     pub errno: Errno,
 }
 
+const OPEN: &str = "open of /dev/net/tun";
+
+impl TapError {
+    /// Whether the host has no taps at all: no device node, or no driver behind it.
+    #[must_use]
+    pub fn is_lacking(&self) -> bool {
+        self.call == OPEN && matches!(self.errno, Errno::ENOENT | Errno::ENXIO | Errno::ENODEV)
+    }
+}
+
 /// What a tap is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -101,8 +111,7 @@ pub fn open_unfiltered(dev_net: BorrowedFd<'_>, name: &LinkName) -> Result<Owned
 
 /// The tun device binds to the namespace in which it is opened (tun_chr_open, drivers/net/tun.c).
 fn open_tun(dev_net: BorrowedFd<'_>) -> Result<OwnedFd, TapError> {
-    openat(dev_net, "tun", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty())
-        .map_err(failed("open of /dev/net/tun"))
+    openat(dev_net, "tun", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK, Mode::empty()).map_err(failed(OPEN))
 }
 
 fn attach(tun: BorrowedFd<'_>, name: &LinkName, flags: libc::c_int) -> Result<(), TapError> {

@@ -157,8 +157,23 @@ impl Vault {
     pub fn destroy(self, run_dir: &Path) -> Result<(), VaultError> {
         let pin = run_dir.join("vault");
         umount2(&pin, MntFlags::MNT_DETACH).map_err(failed("umount", &pin))?;
-        fs::remove_file(&pin).map_err(|e| failed("unlink", &pin)(errno_of(&e)))?;
+        match fs::remove_file(&pin).map_err(|e| errno_of(&e)) {
+            Ok(()) => {}
+            // systemd from 254 on binds /run to the new root and leaves the old one under it (switch-root.c): that
+            // copy of our bind is out of reach for good, and holds the vault. So nothing may be left in it.
+            Err(Errno::EBUSY) => self.empty()?,
+            Err(errno) => return Err(failed("unlink", &pin)(errno)),
+        }
         umount2(run_dir, MntFlags::MNT_DETACH).map_err(failed("umount", run_dir))
+    }
+
+    /// Forgets every slot's namespace.
+    fn empty(&self) -> Result<(), VaultError> {
+        let slots = self.slots()?;
+        thread::apart(|| {
+            let inside = self.enter()?;
+            slots.iter().try_for_each(|slot| inside.forget(*slot))
+        })
     }
 
     /// On a thread of its own: a new mount namespace with nothing in it but an empty tmpfs. The copies of the host's

@@ -28,3 +28,18 @@ fn the_programs_pass_their_tests_on_6_12() {
 fn a_pool_is_made_on_6_1() {
     Scenario::new("pool", Line::V6_1).run();
 }
+
+#[test]
+fn a_pool_outlives_the_change_of_root_as_initramfs_tools_does_it() {
+    Scenario::new("switch", Line::V6_12).with_command("ping").append("how=move").run();
+}
+
+#[test]
+fn a_pool_outlives_the_change_of_root_as_systemd_does_it() {
+    Scenario::new("switch", Line::V6_12).with_command("ping").append("how=bind").run();
+}
+
+#[test]
+fn what_an_early_boot_lacks_is_named_and_stops_nothing_else() {
+    Scenario::new("lacking", Line::V6_12).run();
+}

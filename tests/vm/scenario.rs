@@ -41,13 +41,26 @@ pub struct Scenario {
     programs: Vec<(PathBuf, &'static str)>,
     files: Vec<(&'static str, Vec<u8>)>,
     memory_mb: u32,
+    append: &'static str,
 }
 
 impl Scenario {
     /// The script of that name, on that kernel.
     pub fn new(name: &'static str, line: Line) -> Self {
         let commands = vec!["ip", "jq"];
-        Self { name, line, without: vec![], commands, programs: vec![], files: vec![], memory_mb: 512 }
+        Self { name, line, without: vec![], commands, programs: vec![], files: vec![], memory_mb: 512, append: "" }
+    }
+
+    /// With that on the kernel's command line.
+    pub fn append(mut self, words: &'static str) -> Self {
+        self.append = words;
+        self
+    }
+
+    /// With that program of this machine.
+    pub fn with_command(mut self, name: &'static str) -> Self {
+        self.commands.push(name);
+        self
     }
 
     /// With the test program of that name, built beside this one, as `/NAME`.
@@ -97,11 +110,11 @@ impl Scenario {
             kernel: &kernel.image,
             initramfs,
             memory_mb: self.memory_mb,
-            append: "",
+            append: self.append,
             more: &[],
             patience: Duration::from_secs(300),
         };
-        machine.run(&packages::cache().join(format!("runs/{}-{:?}", self.name, self.line))).is_well();
+        machine.run(&packages::cache().join(format!("runs/{}{}-{:?}", self.name, self.append, self.line))).is_well();
     }
 }
 
