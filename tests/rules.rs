@@ -164,7 +164,11 @@ fn every_slot_has_the_rules_and_gets_them_again() {
     world.in_netns(&world.slot(2), "ip", &["link", "del", "tap0"]);
     world.in_netns(&world.slot(3), "nft", &["add", "table", "ip", "foreign"]);
     let plan = world.netslot(&["up", "--dry-run"]).stdout;
-    for line in ["repair  slot 1: rules\n", "repair  slot 2: tap, tap on bridge, rules, program on tap, tap up", "adopt   2 slots"] {
+    for line in [
+        "repair  slot 1: rules\n",
+        "repair  slot 2: tap, tap on bridge, rules, program on tap, tap up",
+        "adopt   2 slots",
+    ] {
         assert!(plan.contains(line), "'{line}' is not in:\n{plan}");
     }
     assert_eq!(world.json(&["up"])["repaired"].as_u64(), Some(2));

@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::view::SlotView;
-use super::{Context, Exit, Failure, daemon, rules};
+use super::{Context, Exit, Failure, daemon, rules, verify};
 use crate::cli::ShowArgs;
 use crate::sys::clock;
 
@@ -10,6 +10,9 @@ use crate::sys::clock;
 pub(super) fn run(args: &ShowArgs, context: &Context, out: &mut Output) -> Result<Exit, Failure> {
     if args.rules {
         return rules::show(args.slot, context, out);
+    }
+    if args.diff {
+        return verify::show(args.slot, context, out);
     }
     let (slot, detail) = daemon::connect(context)?.get(args.slot.number())?;
     let slot = SlotView::new(&slot, clock::boottime_ns(), &detail);

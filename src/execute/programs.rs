@@ -71,6 +71,14 @@ impl Programs {
         Ok(Datapath::adopted(&config.bpf_dir, Some(record))?.map(|datapath| Self::of(config, datapath)))
     }
 
+    /// The pinned ones whatever they are told, if there are any; changes nothing.
+    ///
+    /// # Errors
+    /// [`PassError::Datapath`].
+    pub fn pinned(config: &Config) -> Result<Option<Self>, PassError> {
+        Ok(Datapath::adopted(&config.bpf_dir, None)?.map(|datapath| Self::of(config, datapath)))
+    }
+
     fn of(config: &Config, datapath: Datapath) -> Self {
         Self { datapath, forward: config.forward == crate::config::Forward::Stack }
     }

@@ -187,7 +187,7 @@ impl Start {
         let observed = |slot: SlotId| -> Observed { seen.observed(slot) };
         let ledger = Ledger::open(store, Settings::of(&config), observed, started_ns, &mut fx);
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
-        let site = Site::open(Blueprint::new(&config, mtu)).map_err(ServeError::file("open", "/dev/net"))?;
+        let site = Site::open(&config, Blueprint::new(&config, mtu)).map_err(ServeError::file("open", "/dev/net"))?;
         let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
         let shop = Arc::new(Shop { queue, inbox, site, records, slots: config.slots });
         let workers = hire(&shop, config.threads)?;
