@@ -24,6 +24,8 @@ pub mod trace;
 
 pub mod plan;
 
+pub mod fingerprint;
+
 pub mod rules;
 
 pub mod execute;

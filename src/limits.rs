@@ -154,6 +154,24 @@ pub const SCRUB_PAUSE_MS: (u64, u64) = (2, 500);
 /// First and longest pause before a slot is made again that could not be, milliseconds.
 pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 
+/// Slots that are looked at through one proc file system: the mount costs about 60 µs, spread over so many, and the chains of
+/// its sysctls grow no longer than that.
+pub const PROCFS_SLOTS: u32 = 64;
+
+/// Of the time of one thread, which part may go into counting who is in which namespace: one in so many. A look at 10,000
+/// tasks takes about 20 ms.
+pub const CENSUS_SHARE: u32 = 5;
+
+/// Holders of a slot that are told of by name.
+pub const HOLDERS_TOLD: usize = 8;
+
+/// Rounds of setting back what differs: the second sees what the first has brought about (an address takes its routes
+/// with it), and what is not right after the third will not be.
+pub const MENDS: u32 = 3;
+
+/// Differences of a slot that are told in a log.
+pub const DIFFERENCES_TOLD: usize = 4;
+
 /// Fds that the daemon needs besides one for each slot, two for each connection (socket and process) and one for each
 /// lease that ends with a process: epoll, signals, netlink, logs, the workers' own.
 pub const FDS_SPARE: u64 = 64;

@@ -298,7 +298,7 @@ Show one slot: its lease and binding, its addresses, and what the packet program
 packets and bytes that passed, DHCP answers, and drops by reason.
 
 Root sees all of it without a daemon too, as it is pinned in bpf_dir; other users see no counters.",
-    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules"
+    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules\n  netslot show 42 --diff"
 )]
 pub struct ShowArgs {
     /// The slot: 42, slot42 or slot-0042
@@ -307,6 +307,31 @@ pub struct ShowArgs {
     /// Show the rules that are in it, by nft where that is installed; needs root, and no daemon
     #[arg(long)]
     pub rules: bool,
+    /// Show in what it is not as it was made, one line for each difference; needs root, and no daemon. Ends with 8 if it is not
+    #[arg(long, conflicts_with = "rules")]
+    pub diff: bool,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Compare slots with what they were made as",
+    long_about = "\
+Compare slots with what they were made as: devices, addresses, routes, rules, neighbours, sysctls, programs, and who is \
+still in them. Nothing in them is changed, whoever has leased them; no daemon is needed, but root.
+
+What a lease itself brings about is no difference while it lasts: learned neighbours, tracked connections, sockets and \
+processes. Slots that are being made or cleaned are passed over. Ends with 8 if a slot is not as it was made.",
+    after_help = "\
+Examples:
+  netslot verify
+  netslot verify 41 42
+  netslot verify --json | jq '.differ[].slot'"
+)]
+pub struct VerifyArgs {
+    /// The slots: 42, slot42 or slot-0042; all of them where none is named
+    #[arg(value_parser = value::slot)]
+    pub slots: Vec<SlotId>,
 }
 
 /// Options of `trace`.

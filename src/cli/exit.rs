@@ -21,6 +21,8 @@ pub enum Exit {
     Empty,
     /// The daemon or the state of the pool forbids it: stale generation, not the owner, over quota, slots leased.
     Refused,
+    /// A slot is not as it was made.
+    Differs,
     /// Stopped by SIGINT; the next run goes on.
     Interrupted,
     /// Stopped by SIGTERM; the next run goes on.
@@ -31,7 +33,7 @@ pub enum Exit {
 
 impl Exit {
     /// Code and meaning of each ending that netslot itself chooses, in the order of their codes.
-    const TABLE: [(Self, &str); 10] = [
+    const TABLE: [(Self, &str); 11] = [
         (Self::Ok, "done"),
         (Self::Failed, "failed; the message names the call and the object"),
         (Self::Usage, "wrong usage"),
@@ -40,6 +42,7 @@ impl Exit {
         (Self::Unreachable, "no daemon on the socket, or not permitted"),
         (Self::Empty, "no slot was free in time"),
         (Self::Refused, "refused: stale generation, not the owner, over quota, slots still leased"),
+        (Self::Differs, "'verify' or 'show --diff' found a slot that is not as it was made"),
         (Self::Interrupted, "stopped by SIGINT; run again to go on"),
         (Self::Terminated, "stopped by SIGTERM; run again to go on"),
     ];
@@ -56,6 +59,7 @@ impl Exit {
             Self::Unreachable => 5,
             Self::Empty => 6,
             Self::Refused => 7,
+            Self::Differs => 8,
             Self::Interrupted => 130,
             Self::Terminated => 143,
             Self::Program(code) => code,
@@ -87,6 +91,6 @@ mod tests {
     fn no_two_endings_share_a_code_and_the_help_is_in_their_order() {
         let codes: Vec<u8> = Exit::TABLE.iter().map(|(exit, _)| exit.code()).collect();
         assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 130, 143]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 130, 143]);
     }
 }

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 pub use args::{
     BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
     ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, TraceArgs, UnbindArgs,
-    UpArgs, UsageError,
+    UpArgs, UsageError, VerifyArgs,
 };
 pub use exit::Exit;
 pub use value::ValueError;
@@ -87,6 +87,7 @@ pub enum Command {
     Config(ConfigArgs),
     CompileRules(CompileRulesArgs),
     Rules(RulesArgs),
+    Verify(VerifyArgs),
     Destroy(DestroyArgs),
 }
 

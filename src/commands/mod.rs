@@ -22,6 +22,7 @@ mod status;
 mod trace;
 mod unbind;
 mod up;
+mod verify;
 mod view;
 
 use std::error::Error;
@@ -186,6 +187,7 @@ fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {
         Command::Config(args) => config::run(args, &context, out),
         Command::CompileRules(args) => compile_rules::run(args, &context, out),
         Command::Rules(args) => rules::run(args, &context, out),
+        Command::Verify(args) => verify::run(args, &context, out),
         Command::Destroy(args) => destroy::run(args, &context, out),
     }
 }

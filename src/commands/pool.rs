@@ -1,6 +1,6 @@
 //! What the commands that change a pool ask first: who serves it, and which of its slots are leased.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netslot_abi::SlotState;
 
@@ -53,6 +53,16 @@ impl From<DatapathError> for Failure {
     fn from(error: DatapathError) -> Self {
         Self::from(PassError::from(error))
     }
+}
+
+/// The state of every slot that has a record; none where there are no records, as before the first daemon.
+///
+/// # Errors
+/// Where there are records that cannot be read.
+pub fn states(config: &Config) -> Result<BTreeMap<SlotId, Option<SlotState>>, Failure> {
+    let Some(maps) = Maps::open(&config.bpf_dir)? else { return Ok(BTreeMap::new()) };
+    let records = Records(maps.cells()?);
+    Ok(SlotId::first(records.slots()).map(|slot| (slot, records.ledger(slot).state())).collect())
 }
 
 /// The slots that somebody leases, by the records: what a pass must not touch.

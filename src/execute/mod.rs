@@ -13,6 +13,7 @@ mod parallel;
 mod pass;
 mod programs;
 mod progress;
+mod reference;
 mod rules;
 mod template;
 
@@ -20,5 +21,9 @@ pub use apply::{Applied, apply};
 pub use destroy::{Destroyed, destroy};
 pub use error::PassError;
 pub use knobs::OutOfReach;
+pub use parallel::{Halt, for_each};
 pub use pass::{Broken, Orders, Standing, Summary, dry_run, rebuild, up};
+pub use programs::standing_blueprint;
 pub use progress::{Now, PhaseTime, Progress};
+pub use reference::{Reference, blueprint};
+pub use rules::Rules;

@@ -255,10 +255,7 @@ impl View {
         vault: Option<&Vault>,
     ) -> Result<Self, PassError> {
         let tap_program = wanted.programs.map(Programs::tap_program).transpose()?;
-        let mut blueprint = Blueprint::new(orders.config, wanted.ground.mtu).with_tap_program(tap_program);
-        if let Some(remote) = wanted.ground.dummy_remote {
-            blueprint = blueprint.with_tunnels(orders.config.vni_base, remote);
-        }
+        let mut blueprint = wanted.ground.blueprint(orders.config).with_tap_program(tap_program);
         if let Some(rules) = wanted.rules {
             blueprint = blueprint.with_rules(rules.slot().tables().to_vec());
         }

@@ -11,6 +11,7 @@ use crate::bpf::record::{DUMMY_REMOTE_V4, DUMMY_REMOTE_V6, GENEVE_MAC};
 use crate::bpf::{Datapath, Program, Settings, attach};
 use crate::config::{Config, Forward, Tunnel};
 use crate::netlink::{Batch, Socket, route};
+use crate::plan::Blueprint;
 use crate::slot::{IfIndex, SlotId};
 use crate::underlay::{self, Underlay, UnderlayError};
 
@@ -28,6 +29,16 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// What the slots of the config should be here, without programs and rules.
+    #[must_use]
+    pub fn blueprint(&self, config: &Config) -> Blueprint {
+        let blueprint = Blueprint::new(config, self.mtu);
+        match self.dummy_remote {
+            Some(remote) => blueprint.with_tunnels(config.vni_base, remote),
+            None => blueprint,
+        }
+    }
+
     /// A host that has no default route yet, as in an initramfs, needs no uplink where the config says the MTU; a later
     /// pass tells the programs of it.
     ///
@@ -40,12 +51,30 @@ impl Ground {
         };
         let (underlay_v4, underlay_v6) = underlay::own_addresses(uplink, &root.addresses);
         let record = Settings { config, mtu, uplink, underlay_v4, underlay_v6 }.record();
-        let over_v6 = underlay_v4.is_none() && underlay_v6.is_some();
-        let dummy: IpAddr = if over_v6 { DUMMY_REMOTE_V6.into() } else { DUMMY_REMOTE_V4.into() };
-        let dummy_remote = (config.tunnel == Tunnel::Geneve).then_some(dummy);
+        let dummy_remote = dummy_remote(config, &record);
         let dummy_is_routed = root.routes.iter().any(|r| r.to == dummy_remote && r.index == uplink.0);
         Ok(Self { mtu, record, dummy_remote, dummy_is_routed })
     }
+}
+
+/// What the slots of a pool that stands with that MTU should be, without programs and rules.
+///
+/// # Errors
+/// [`PassError::Datapath`].
+pub fn standing_blueprint(config: &Config, mtu: u32) -> Result<Blueprint, PassError> {
+    let blueprint = Blueprint::new(config, mtu);
+    let pinned = Datapath::adopted(&config.bpf_dir, None)?;
+    Ok(match pinned.and_then(|datapath| dummy_remote(config, datapath.record())) {
+        Some(remote) => blueprint.with_tunnels(config.vni_base, remote),
+        None => blueprint,
+    })
+}
+
+/// A device has one family of remotes: IPv4, unless this host has an IPv6 address alone.
+fn dummy_remote(config: &Config, record: &ConfigRecord) -> Option<IpAddr> {
+    let over_v6 = record.underlay_v4 == [0; 4] && record.underlay_v6 != [0; 16];
+    let dummy = if over_v6 { DUMMY_REMOTE_V6.into() } else { DUMMY_REMOTE_V4.into() };
+    Some(dummy).filter(|_| config.tunnel == Tunnel::Geneve)
 }
 
 /// The programs that are to run.
@@ -89,6 +118,16 @@ impl Programs {
     fn of(config: &Config, ground: &Ground, datapath: Datapath) -> Self {
         let dummy_remote = ground.dummy_remote.filter(|_| !ground.dummy_is_routed);
         Self { datapath, forward: config.forward == Forward::Stack, dummy_remote }
+    }
+
+    /// The pinned ones whatever they are told, if there are any, to be put on taps alone; changes nothing.
+    ///
+    /// # Errors
+    /// [`PassError::Datapath`].
+    pub fn pinned(config: &Config) -> Result<Option<Self>, PassError> {
+        let adopted = Datapath::adopted(&config.bpf_dir, None)?;
+        let forward = config.forward == Forward::Stack;
+        Ok(adopted.map(|datapath| Self { datapath, forward, dummy_remote: None }))
     }
 
     /// The number of the taps' program in the kernel.

@@ -124,6 +124,12 @@ pub enum Reason {
     /// Two slots were bound to one tenant address.
     #[error("its tenant address is also another slot's")]
     TenantTwice = 8,
+    /// A process or a socket of its tenant stayed past the scrub's patience.
+    #[error("a process or a socket of its tenant is still in it")]
+    InUse = 9,
+    /// It is not as it was made, and cannot be set back in place.
+    #[error("it is not as it was made")]
+    Differs = 10,
 }
 
 impl Reason {
@@ -139,6 +145,8 @@ impl Reason {
             6 => Some(Self::RebuildFailed),
             7 => Some(Self::RebuildCut),
             8 => Some(Self::TenantTwice),
+            9 => Some(Self::InUse),
+            10 => Some(Self::Differs),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@
 //! (netlink-packet-route) reads all of it back in the tests.
 
 pub mod batch;
+pub mod conntrack;
 pub mod listener;
 pub mod nft;
 pub mod observed;

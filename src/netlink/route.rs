@@ -30,6 +30,8 @@ const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
 // linux/rtnetlink.h
 const RTNH_F_ONLINK: u32 = 4;
+const RTM_F_CLONED: u32 = 0x200;
+const RTM_GETNEXTHOP: u16 = 106;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
@@ -253,11 +255,6 @@ pub fn add_mark_rule(batch: &mut Batch, ipv6: bool, mark: u32, table: u32) {
     });
 }
 
-/// Asks for all routing rules of both families.
-pub fn dump_rules(batch: &mut Batch) {
-    batch.message(libc::RTM_GETRULE, DUMP, &[0; 12], |_| ());
-}
-
 /// Adds the route to one address straight onto a device. The device must be up.
 pub fn add_host_route(batch: &mut Batch, to: IpAddr, index: IfIndex) {
     let prefix = if to.is_ipv6() { 128 } else { 32 };
@@ -328,6 +325,29 @@ pub fn dump_routes(batch: &mut Batch) {
 /// Asks for all neighbours of both families.
 pub fn dump_neighbours(batch: &mut Batch) {
     batch.message(libc::RTM_GETNEIGH, DUMP, &[0; 12], |_| ());
+}
+
+/// Asks for what the kernel has learned about the destinations of routes: path MTUs and redirects.
+pub fn dump_exceptions(batch: &mut Batch) {
+    let mut header = [0; 12];
+    header[8..].copy_from_slice(&RTM_F_CLONED.to_ne_bytes());
+    batch.message(libc::RTM_GETROUTE, DUMP, &header, |_| ());
+}
+
+/// Asks for all routing rules of both families.
+pub fn dump_rules(batch: &mut Batch) {
+    batch.message(libc::RTM_GETRULE, DUMP, &[0; 12], |_| ());
+}
+
+/// Asks for all next-hop objects.
+pub fn dump_next_hops(batch: &mut Batch) {
+    batch.message(RTM_GETNEXTHOP, DUMP, &[0; 8], |_| ());
+}
+
+/// Asks for what bridges know of addresses, and what devices listen to.
+pub fn dump_forwarding(batch: &mut Batch) {
+    let family = u8::try_from(libc::AF_BRIDGE).expect("address families are small");
+    batch.message(libc::RTM_GETNEIGH, DUMP, &neighbour_header(family, 0, 0), |_| ());
 }
 
 /// All but the index, which stands in the message's fixed header.

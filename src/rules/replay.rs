@@ -92,7 +92,20 @@ impl Replay {
     /// # Errors
     /// [`ReplayError`].
     pub fn replace(&self, socket: &mut Socket) -> Result<(), ReplayError> {
-        let mut old = own_tables(socket)?;
+        let old = own_tables(socket)?;
+        self.replace_those(socket, old)
+    }
+
+    /// Makes the rules in place of all that are there, netslot's or not.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn replace_all(&self, socket: &mut Socket) -> Result<(), ReplayError> {
+        let old = socket.dump(|batch| nft::dump(batch, message::GET_TABLE), Table::read)?;
+        self.replace_those(socket, old)
+    }
+
+    fn replace_those(&self, socket: &mut Socket, mut old: Vec<Table>) -> Result<(), ReplayError> {
         for table in &self.tables {
             if !old.iter().any(|o| (o.family, &o.name) == (table.family, &table.name)) {
                 old.push(table.clone());
@@ -108,6 +121,11 @@ impl Replay {
     /// # Errors
     /// [`SocketError`].
     pub fn difference(&self, socket: &mut Socket) -> Result<Option<String>, SocketError> {
+        // Everything stands in tables: where there are to be none, there is nothing else to ask for.
+        if self.tables.is_empty() && socket.dump(|batch| nft::dump(batch, message::GET_TABLE), Table::read)?.is_empty()
+        {
+            return Ok(None);
+        }
         let found = match Ruleset::of_dump(&dump(socket)?) {
             Ok(found) => found,
             Err(error) => return Ok(Some(error.to_string())),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use crate::bpf::DatapathError;
-use crate::execute::Broken;
+use crate::execute::{Broken, PassError};
 use crate::netlink::SocketError;
 use crate::sys::lock::LockError;
 use crate::sys::vault::VaultError;
@@ -32,6 +32,9 @@ pub enum ServeError {
     /// The lease records cannot be used.
     #[error(transparent)]
     Maps(#[from] DatapathError),
+    /// What the slots should be cannot be told.
+    #[error(transparent)]
+    Blueprint(PassError),
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),

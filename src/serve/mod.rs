@@ -50,11 +50,10 @@ use worker::{Done, Queue, Shop};
 
 use crate::bpf::{MapCells, Maps};
 use crate::config::Config;
-use crate::execute::Progress;
+use crate::execute::{self, Progress};
 use crate::ledger::{Effects, Ledger, Observed, Records, Settings, Store as _};
 use crate::limits::WAITERS_MAX;
 use crate::netlink::{self, Socket};
-use crate::plan::Blueprint;
 use crate::scrub::Site;
 use crate::slot::SlotId;
 use crate::sys::clock;
@@ -188,7 +187,8 @@ impl Start {
         let observed = |slot: SlotId| -> Observed { seen.observed(slot) };
         let ledger = Ledger::open(store, Settings::of(&config), observed, started_ns, &mut fx);
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
-        let site = Site::open(Blueprint::new(&config, mtu)).map_err(ServeError::file("open", "/dev/net"))?;
+        let blueprint = execute::standing_blueprint(&config, mtu).map_err(ServeError::Blueprint)?;
+        let site = Site::open(&config, blueprint).map_err(ServeError::file("open", "/dev/net"))?;
         let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
         let shop = Arc::new(Shop { queue, inbox, site, records, slots: config.slots });
         let workers = hire(&shop, config.threads)?;

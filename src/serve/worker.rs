@@ -18,8 +18,9 @@ use crate::ledger::{HolderId, Lease, Reason, Scrubbed};
 use crate::limits::{SCRUB_PATIENCE_MS, SCRUB_PAUSE_MS};
 use crate::netlink::observed::Link;
 use crate::netlink::{Batch, Socket, SocketError, route};
-use crate::scrub::{ScrubError, Site, Verdict};
+use crate::scrub::{Eyes, Held, ScrubError, Site, Verdict};
 use crate::slot::{IfIndex, SlotId};
+use crate::sys::netns;
 use crate::sys::tap::TapError;
 
 /// Who waits for a job's outcome.
@@ -225,10 +226,20 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// One worker's life. `root` is a socket in the daemon's own namespace, which the thread leaves with its first job.
+    /// One worker's life. `root` is a socket in the daemon's own namespace, to which the thread goes back after each job:
+    /// what stays in a slot counts as its tenant's.
     pub fn work(&self, root: &mut Socket) {
+        let home = match root.netns() {
+            Ok(home) => home,
+            Err(error) => return log::error!("a worker cannot find its own namespace: {error}"),
+        };
+        let mut eyes = Eyes::default();
         while let Some(mut timed) = self.queue.pop() {
-            if let Some(pause) = self.attempt(root, &mut timed) {
+            let pause = self.attempt(root, &mut eyes, &mut timed);
+            if let Err(errno) = netns::enter(&home) {
+                log::error!("a worker cannot go back to its own namespace: {errno}");
+            }
+            if let Some(pause) = pause {
                 let due = Instant::now() + pause;
                 self.queue.push_timed(Timed { due, tries: timed.tries + 1, ..timed });
             }
@@ -236,17 +247,18 @@ impl Shop {
     }
 
     /// Does a job, and reports it; or says how long to wait before the next attempt.
-    fn attempt(&self, root: &mut Socket, timed: &mut Timed) -> Option<Duration> {
+    fn attempt(&self, root: &mut Socket, eyes: &mut Eyes, timed: &mut Timed) -> Option<Duration> {
         match &mut timed.job {
-            Job::Scrub { lease, netns } => match self.site.scrub(lease.slot, netns.as_fd()) {
-                Ok(Verdict::Held) if timed.since.elapsed() < Duration::from_millis(SCRUB_PATIENCE_MS) => {
+            Job::Scrub { lease, netns } => match self.site.scrub(eyes, lease.slot, netns.as_fd(), timed.since) {
+                Ok(Verdict::Unknown) => return Some(Duration::from_millis(SCRUB_PAUSE_MS.0)),
+                Ok(Verdict::Held(_)) if timed.since.elapsed() < Duration::from_millis(SCRUB_PATIENCE_MS) => {
                     return Some(pause(SCRUB_PAUSE_MS, timed.tries));
                 }
-                ended => self.report_scrub(*lease, ended),
+                ended => self.report_scrub(*lease, netns, ended),
             },
             Job::OpenTaps { asker, leases, netns, want_netns } => {
-                let open = |(lease, netns): (&Lease, &OwnedFd)| self.site.open_tap(lease.slot, netns.as_fd());
-                let taps: Result<Vec<OwnedFd>, ScrubError> = leases.iter().zip(&*netns).map(open).collect();
+                let mut open = |(lease, netns): (&Lease, &OwnedFd)| self.site.open_tap(eyes, lease.slot, netns.as_fd());
+                let taps: Result<Vec<OwnedFd>, ScrubError> = leases.iter().zip(&*netns).map(&mut open).collect();
                 let namespaces = if *want_netns { std::mem::take(netns) } else { Vec::new() };
                 let fds = taps.map(|taps| namespaces.into_iter().chain(taps).collect());
                 self.inbox.put(Done::Taps { asker: *asker, leases: std::mem::take(leases), fds });
@@ -261,10 +273,15 @@ impl Shop {
         None
     }
 
-    fn report_scrub(&self, lease: Lease, ended: Result<Verdict, ScrubError>) {
+    fn report_scrub(&self, lease: Lease, netns: &OwnedFd, ended: Result<Verdict, ScrubError>) {
         let (outcome, why) = match ended {
             Ok(Verdict::Clean) => (Scrubbed::Clean, None),
-            Ok(Verdict::Held) => (Scrubbed::Quarantine(Reason::TapHeld), None),
+            Ok(Verdict::Held(Held::Tap) | Verdict::Unknown) => {
+                (Scrubbed::Quarantine(Reason::TapHeld), Some(self.site.holders(netns.as_fd())))
+            }
+            Ok(Verdict::Held(Held::Sockets | Held::Processes)) => {
+                (Scrubbed::Quarantine(Reason::InUse), Some(self.site.holders(netns.as_fd())))
+            }
             Err(error) => (Scrubbed::Quarantine(error.reason()), Some(error.to_string())),
         };
         self.inbox.put(Done::Scrubbed { lease, outcome, why });

@@ -9,6 +9,7 @@ pub mod mmap;
 pub mod netns;
 pub mod packet;
 pub mod pidfd;
+pub mod procfs;
 pub mod seqpacket;
 pub mod socket_filter;
 pub mod sysfs;

@@ -24,6 +24,18 @@ pub fn open(pid: u32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A copy of a descriptor of that process; what it holds is held by the copy too.
+///
+/// # Errors
+/// EPERM without the right to trace the process, EBADF where it has no such descriptor.
+pub fn copy_fd(process: &impl AsFd, fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: an open descriptor and plain numbers.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), fd, 0) };
+    let fd = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the call returned a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// What identifies the process for the life of the boot, whatever becomes of its number; 0 where the kernel has nothing
 /// (before 6.9).
 #[must_use]

@@ -7,7 +7,7 @@ pub mod guest;
 pub mod private;
 
 use std::fs;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -115,6 +115,14 @@ impl World {
     pub fn slot(&self, number: u32) -> OwnedFd {
         let vault = Vault::open(Path::new("/run/netslot")).expect("readable").expect("a vault");
         vault.netns(SlotId::new(number).expect("in range")).expect("readable").expect("a namespace")
+    }
+
+    /// Opens the tap in a slot as a VMM does.
+    pub fn open_tap(&self, netns: &OwnedFd) -> OwnedFd {
+        let dev_net = fs::File::open("/dev/net").expect("there");
+        let name = "tap0".parse().expect("a name");
+        let open = || netslot::sys::tap::open(dev_net.as_fd(), &name);
+        netslot::sys::netns::within(netns, open).expect("entered").expect("opened")
     }
 
     /// Numbers of the slots in the vault.

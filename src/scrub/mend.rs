@@ -1,0 +1,202 @@
+//! Which request sets back which difference; pure. What is not here costs the slot: it is made anew, which takes away
+//! everything at once. A request that would wait for a grace period under RTNL (a device, a name, a queueing discipline
+//! or a filter taken away) is not here, nor is what no guest and no VMM without privilege can do.
+
+use nix::libc;
+
+use crate::fingerprint::{Class, Difference, Fact, Field, Fingerprint, HEADER, Path};
+use crate::netlink::Batch;
+use crate::netlink::batch::{CREATE, REPLACE};
+use crate::netlink::route::{self, ROUTE_PROTOCOL};
+use crate::plan::SlotSpec;
+
+/// What sets a difference back besides messages of rtnetlink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// The messages in the batch.
+    Messages,
+    /// This value of this sysctl, named from /proc/sys.
+    Sysctl(String, String),
+    /// All tracked connections forgotten.
+    Connections,
+    /// The rules made again.
+    Rules,
+    /// Nothing.
+    Nothing,
+}
+
+const INDEX: Path = [HEADER, 4, 0, 0];
+const FLAGS: Path = [HEADER, 8, 0, 0];
+const PROTOCOL: Path = [HEADER, 5, 0, 0];
+const STATE: Path = [HEADER, 8, 0, 0];
+
+/// Appends the messages that set the difference back, or says what else does.
+pub fn mend(batch: &mut Batch, difference: &Difference, expected: &Fingerprint, spec: &SlotSpec) -> Mend {
+    use Difference as D;
+    match difference {
+        D::Rules(_) => Mend::Rules,
+        D::Changed { expected, paths, .. } if expected.class == Class::Link => link(batch, expected, paths, spec),
+        D::Changed { expected, .. } if expected.class == Class::Sysctl => sysctl(expected),
+        D::Added(fact) if fact.class == Class::Count => Mend::Connections,
+        D::Added(fact) if fact.class == Class::Exception => make_routes_again(batch, fact, expected),
+        D::Added(fact) if fact.class == Class::Forwarding && fact.number(STATE) == Some(0) => {
+            route::flush_fdb(batch, spec.bridge.index);
+            Mend::Messages
+        }
+        D::Added(fact) => take_away(batch, fact),
+        D::Missing(fact) => put_back(batch, fact),
+        D::Changed { expected, found, .. } if has_verbs(expected.class) => {
+            take_away(batch, found);
+            put_back(batch, expected)
+        }
+        D::Changed { .. } => Mend::Nothing,
+    }
+}
+
+/// The request that makes such a thing, and the one that takes it away.
+const fn verbs(class: Class) -> Option<(u16, u16)> {
+    match class {
+        Class::Address => Some((libc::RTM_NEWADDR, libc::RTM_DELADDR)),
+        Class::Route => Some((libc::RTM_NEWROUTE, libc::RTM_DELROUTE)),
+        Class::Rule => Some((libc::RTM_NEWRULE, libc::RTM_DELRULE)),
+        Class::Neighbour | Class::Forwarding => Some((libc::RTM_NEWNEIGH, libc::RTM_DELNEIGH)),
+        Class::Link
+        | Class::Exception
+        | Class::NextHop
+        | Class::Qdisc
+        | Class::Filter
+        | Class::Program
+        | Class::Sysctl
+        | Class::Tables
+        | Class::Count => None,
+    }
+}
+
+const fn has_verbs(class: Class) -> bool {
+    verbs(class).is_some()
+}
+
+fn take_away(batch: &mut Batch, fact: &Fact) -> Mend {
+    let Some((_, delete)) = verbs(fact.class) else { return Mend::Nothing };
+    append(batch, delete, 0, fact);
+    Mend::Messages
+}
+
+fn put_back(batch: &mut Batch, fact: &Fact) -> Mend {
+    let Some((make, _)) = verbs(fact.class) else { return Mend::Nothing };
+    append(batch, make, CREATE | REPLACE, fact);
+    Mend::Messages
+}
+
+/// The thing as a request: what a dump tells of it is what a request says of it, but for the times.
+fn append(batch: &mut Batch, kind: u16, flags: u16, fact: &Fact) {
+    let mut header = [0; 20];
+    let header = &mut header[..fact.class.schema().header];
+    for (at, value) in fact.fields.iter().filter(|f| f.path[0] == HEADER).map(|f| (usize::from(f.path[1]), &f.value)) {
+        header[at..at + value.len()].copy_from_slice(value);
+    }
+    if fact.class == Class::Forwarding {
+        header[0] = u8::try_from(libc::AF_BRIDGE).expect("address families are small");
+    }
+    let is_told = |field: &&Field| match (fact.class, field.path) {
+        (_, [HEADER, ..]) => false,
+        (Class::Address, [6, ..]) => false, // the lifetimes are for ever, which is what is meant without
+        (Class::Forwarding, [9, ..]) => false, // the bridge is found from the port
+        _ => true,
+    };
+    batch.message(kind, flags, header, |a| {
+        for field in fact.fields.iter().filter(is_told) {
+            a.bytes(field.path[0], &field.value);
+        }
+    });
+}
+
+fn sysctl(expected: &Fact) -> Mend {
+    let text = |id| expected.value([id, 0, 0, 0]).map(|value| String::from_utf8_lossy(value).into_owned());
+    text(1).zip(text(2)).map_or(Mend::Nothing, |(name, value)| Mend::Sysctl(name, value))
+}
+
+/// What a device's own message can set, in one; a sysctl of the device by itself.
+fn link(batch: &mut Batch, expected: &Fact, paths: &[Path], spec: &SlotSpec) -> Mend {
+    // Promiscuity follows from the flags.
+    let of_message = |path: &Path| {
+        matches!(path, [HEADER, 8, ..] | [1 | 4 | 13 | 20 | 27 | 30 | 61, 0, ..] | [26, 2, 1, _] | [26, 10, 8, _])
+    };
+    let Some(index) = expected.value(INDEX) else { return Mend::Nothing };
+    if let [[26, 10, 2, which]] = *paths
+        && let Some(value) = expected.number(paths[0])
+    {
+        return device_sysctl(index, which, value, spec);
+    }
+    if !paths.iter().all(of_message) {
+        return Mend::Nothing;
+    }
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(index);
+    if let Some(flags) = expected.value(FLAGS).filter(|_| paths.contains(&FLAGS)) {
+        // IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST: what can be asked for.
+        let changed = 0x1 | 0x80 | 0x100 | 0x200 | 0x1000_u32;
+        header[8..12].copy_from_slice(flags);
+        header[12..16].copy_from_slice(&changed.to_ne_bytes());
+    }
+    batch.message(libc::RTM_NEWLINK, 0, &header, |a| {
+        for path in paths {
+            let value = expected.value(*path).unwrap_or_default();
+            match *path {
+                [HEADER, ..] | [30 | 61, ..] => {}
+                [26, 2, 1, which] => {
+                    a.nest(26, |families| {
+                        families.nest(2, |ipv4| {
+                            ipv4.nest(1, |conf| {
+                                conf.bytes(which + 1, value); // an attribute is numbered from 1, the array from 0
+                            });
+                        });
+                    });
+                }
+                [26, family, id, _] => {
+                    a.nest(26, |families| {
+                        families.nest(family, |one| {
+                            one.bytes(id, value);
+                        });
+                    });
+                }
+                [id, ..] => {
+                    a.bytes(id, value);
+                }
+            }
+        }
+    });
+    Mend::Messages
+}
+
+/// IPv6's settings of a device have no message.
+fn device_sysctl(index: &[u8], which: u16, value: u32, spec: &SlotSpec) -> Mend {
+    let devices = [&spec.bridge, &spec.up, &spec.tap];
+    let device = devices.into_iter().find(|device| device.index.0.to_ne_bytes() == index);
+    let name = match which {
+        3 => "accept_ra",
+        4 => "accept_redirects",
+        6 => "dad_transmits",
+        7 => "router_solicitations",
+        26 => "disable_ipv6",
+        _ => return Mend::Nothing,
+    };
+    device.map_or(Mend::Nothing, |device| {
+        Mend::Sysctl(format!("net/ipv6/conf/{}/{name}", device.name), value.cast_signed().to_string())
+    })
+}
+
+/// What was learned about destinations goes with the routes that lead there (free_fib_info_rcu, fib6_nh_release).
+fn make_routes_again(batch: &mut Batch, exception: &Fact, expected: &Fingerprint) -> Mend {
+    let family = [HEADER, 0, 0, 0];
+    let ours = |fact: &&Fact| {
+        fact.class == Class::Route
+            && fact.number(PROTOCOL) == Some(ROUTE_PROTOCOL.into())
+            && fact.value(family) == exception.value(family)
+    };
+    for route in expected.facts().iter().filter(ours) {
+        take_away(batch, route);
+        put_back(batch, route);
+    }
+    Mend::Messages
+}

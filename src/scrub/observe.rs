@@ -1,0 +1,213 @@
+//! Looks at a slot from inside: everything that its fingerprint is made of, and who is still in it; changes nothing.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::ScrubError;
+use crate::fingerprint::{Class, Fact, Fingerprint, HEADER, fact, told};
+use crate::limits::PROCFS_SLOTS;
+use crate::netlink::read::text_of;
+use crate::netlink::tc::{self, Hook};
+use crate::netlink::{Batch, Socket, SocketError, route};
+use crate::slot::{IfIndex, SlotId};
+use crate::sys::bpf::{self, Place};
+use crate::sys::netns;
+use crate::sys::procfs::Procfs;
+
+/// Sysctls that are the slot's alone and change what becomes of its packets. Those of single devices stand in the
+/// devices' own messages. Not among them: what a namespace takes from the host's when it is made, which is no
+/// difference that anybody in it has made.
+const SYSCTLS: [&str; 27] = [
+    "ipv4/ip_forward",
+    "ipv4/ip_default_ttl",
+    "ipv4/ip_nonlocal_bind",
+    "ipv4/ip_dynaddr",
+    "ipv4/ip_early_demux",
+    "ipv4/ip_local_port_range",
+    "ipv4/ip_local_reserved_ports",
+    "ipv4/ip_unprivileged_port_start",
+    "ipv4/icmp_echo_ignore_all",
+    "ipv4/icmp_echo_ignore_broadcasts",
+    "ipv4/icmp_errors_use_inbound_ifaddr",
+    "ipv4/fwmark_reflect",
+    "ipv4/conf/all/rp_filter",
+    "ipv4/conf/default/rp_filter",
+    "ipv4/conf/all/accept_redirects",
+    "ipv4/conf/default/accept_redirects",
+    "ipv4/conf/all/send_redirects",
+    "ipv4/conf/default/send_redirects",
+    "ipv6/conf/all/forwarding",
+    "ipv6/conf/all/accept_ra",
+    "ipv6/conf/default/accept_ra",
+    "ipv6/conf/all/accept_redirects",
+    "ipv6/conf/default/accept_redirects",
+    "ipv6/conf/default/addr_gen_mode",
+    "ipv6/conf/default/dad_transmits",
+    "ipv6/conf/default/router_solicitations",
+    "ipv6/bindv6only",
+];
+
+/// The tables that iptables of old has made in a namespace, by the file that lists them: none of them can be unmade.
+const TABLES: [(&str, &str); 3] = [
+    ("iptables", "thread-self/net/ip_tables_names"),
+    ("ip6tables", "thread-self/net/ip6_tables_names"),
+    ("arptables", "thread-self/net/arp_tables_names"),
+];
+
+/// Connections that the namespace tracks, below `sys/net`.
+const CONNECTIONS: &str = "netfilter/nf_conntrack_count";
+
+/// A kind of thing, and the question for all of its kind.
+type Ask = (Class, fn(&mut Batch));
+
+/// One thread's eyes, closed until it enters a slot.
+#[derive(Debug, Default)]
+pub struct Eyes {
+    procfs: Option<Procfs>,
+    slots: u32,
+    text: String,
+}
+
+impl Eyes {
+    /// Steps into the slot; the calling thread is left there.
+    ///
+    /// # Errors
+    /// [`ScrubError`].
+    pub fn enter(&mut self, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<Inside<'_>, ScrubError> {
+        netns::enter(namespace).map_err(|errno| ScrubError::Enter(slot, errno))?;
+        if self.slots == PROCFS_SLOTS {
+            (self.procfs, self.slots) = (None, 0);
+        }
+        self.slots += 1;
+        let procfs = match &mut self.procfs {
+            Some(procfs) => procfs,
+            none => none.insert(
+                Procfs::new()
+                    .map_err(|error| ScrubError::Proc(slot, "mount of a proc file system".into(), Arc::new(error)))?,
+            ),
+        };
+        let text = &mut self.text;
+        let sockets = sockets(procfs, text)
+            .map_err(|error| ScrubError::Proc(slot, "read of sockstat".into(), Arc::new(error)))?;
+        let socket = Socket::open().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
+        Ok(Inside { slot, sockets, socket, procfs, text })
+    }
+}
+
+/// One slot, looked at from inside.
+#[derive(Debug)]
+pub struct Inside<'a> {
+    pub slot: SlotId,
+    /// Sockets of the namespace, of any family and anybody's, counted before ours; a socket that was closed counts until
+    /// a grace period is over.
+    pub sockets: u32,
+    pub socket: Socket,
+    pub procfs: &'a Procfs,
+    text: &'a mut String,
+}
+
+impl Inside<'_> {
+    /// Everything but sockets and rules.
+    ///
+    /// # Errors
+    /// [`ScrubError`].
+    pub fn look(&mut self) -> Result<Fingerprint, ScrubError> {
+        let slot = self.slot;
+        let mut facts = self.dumps().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
+        self.programs(&mut facts)?;
+        self.proc(&mut facts)?;
+        Ok(Fingerprint::of(facts))
+    }
+
+    fn dumps(&mut self) -> Result<Vec<Fact>, SocketError> {
+        let mut facts = Vec::with_capacity(64);
+        let asked: [Ask; 9] = [
+            (Class::Link, route::dump_links),
+            (Class::Address, route::dump_addresses),
+            (Class::Route, route::dump_routes),
+            (Class::Exception, route::dump_exceptions),
+            (Class::Rule, route::dump_rules),
+            (Class::NextHop, route::dump_next_hops),
+            (Class::Neighbour, route::dump_neighbours),
+            (Class::Forwarding, route::dump_forwarding),
+            (Class::Qdisc, tc::dump_qdiscs),
+        ];
+        for (class, ask) in asked {
+            facts.extend(self.socket.dump(ask, |message| fact(class, message))?);
+        }
+        // Only clsact and ingress hold filters that the dump of qdiscs does not show as strange already.
+        let hooked = |fact: &Fact| {
+            let kind = fact.value([1, 0, 0, 0]).map(text_of)?;
+            let device = fact.number([HEADER, 4, 0, 0]).filter(|_| matches!(&*kind, "clsact" | "ingress"))?;
+            Some(IfIndex(device))
+        };
+        let qdiscs: Vec<IfIndex> = facts.iter().filter(|fact| fact.class == Class::Qdisc).filter_map(hooked).collect();
+        for hook in qdiscs.into_iter().flat_map(|device| [Hook::Ingress(device), Hook::Egress(device)]) {
+            facts.extend(self.socket.dump(|batch| tc::dump_filters(batch, hook), |m| fact(Class::Filter, m))?);
+        }
+        Ok(facts)
+    }
+
+    fn programs(&self, facts: &mut Vec<Fact>) -> Result<(), ScrubError> {
+        let netns = self.socket.netns().map_err(|error| ScrubError::Socket(self.slot, Arc::new(error)))?;
+        let index = |fact: &Fact| fact.number([HEADER, 4, 0, 0]).filter(|_| fact.class == Class::Link);
+        let devices: Vec<u32> = facts.iter().filter_map(index).collect();
+        let on_device = |index| [("tcx ingress", Place::TcxIngress(index)), ("tcx egress", Place::TcxEgress(index))];
+        let of_netns =
+            [("flow dissector", Place::FlowDissector(&netns)), ("socket lookup", Place::SocketLookup(&netns))];
+        for (name, place) in devices.into_iter().flat_map(on_device).chain(of_netns) {
+            let programs = bpf::programs(place).map_err(|errno| ScrubError::Programs(self.slot, errno))?;
+            let device = match place {
+                Place::TcxIngress(index) | Place::TcxEgress(index) => format!(" of device {index}"),
+                Place::FlowDissector(_) | Place::SocketLookup(_) => String::new(),
+            };
+            let told = |id: u32| told(Class::Program, &format!("{id} at {name}{device}"), "runs");
+            facts.extend(programs.into_iter().map(told));
+        }
+        Ok(())
+    }
+
+    fn proc(&mut self, facts: &mut Vec<Fact>) -> Result<(), ScrubError> {
+        for name in SYSCTLS {
+            if let Some(value) = self.read(&format!("sys/net/{name}"))? {
+                facts.push(told(Class::Sysctl, &format!("net/{name}"), value));
+            }
+        }
+        for (name, path) in TABLES {
+            if let Some(tables) = self.read(path)?.filter(|tables| !tables.is_empty()) {
+                let tables = tables.replace('\n', " ");
+                facts.push(told(Class::Tables, name, &tables));
+            }
+        }
+        facts.extend(self.connections()?.filter(|n| n != "0").map(|n| told(Class::Count, "tracked connections", &n)));
+        Ok(())
+    }
+
+    /// Connections that are tracked, where any can be.
+    ///
+    /// # Errors
+    /// [`ScrubError::Proc`].
+    pub fn connections(&mut self) -> Result<Option<String>, ScrubError> {
+        Ok(self.read(&format!("sys/net/{CONNECTIONS}"))?.map(str::to_owned))
+    }
+
+    fn read(&mut self, path: &str) -> Result<Option<&str>, ScrubError> {
+        self.text.clear();
+        match self.procfs.read(path, self.text) {
+            Ok(()) => Ok(Some(self.text.trim())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None), // the kernel lacks it
+            Err(error) => Err(ScrubError::Proc(self.slot, format!("read of /proc/{path}"), Arc::new(error))),
+        }
+    }
+}
+
+/// The number in `sockets: used`, which is of the namespace (socket_seq_show, net/socket.c, since 4.16).
+fn sockets(procfs: &Procfs, text: &mut String) -> std::io::Result<u32> {
+    text.clear();
+    procfs.read("thread-self/net/sockstat", text)?;
+    let used =
+        text.lines().next().and_then(|line| line.strip_prefix("sockets: used ")).and_then(|n| n.trim().parse().ok());
+    used.ok_or_else(|| {
+        std::io::Error::other(format!("'{}' tells no number of sockets", text.lines().next().unwrap_or_default()))
+    })
+}

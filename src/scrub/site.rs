@@ -1,0 +1,263 @@
+//! The scrub itself: wait for those who hold the slot, set its tap back, compare, mend what differs, compare again.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::ScrubError;
+use super::holders::{self, Census, Registry, inode_of};
+use super::mend::{Mend, mend};
+use super::observe::{Eyes, Inside};
+use super::pristine::Pristine;
+use super::rules::SlotRules;
+use crate::config::Config;
+use crate::fingerprint::{Class, Difference, Fingerprint, compare, line, told};
+use crate::limits::{BATCH_MESSAGES_MAX, DIFFERENCES_TOLD, MENDS};
+use crate::netlink::observed::Link;
+use crate::netlink::{Batch, Protocol, Socket, conntrack, route};
+use crate::plan::{Blueprint, SlotSpec};
+use crate::slot::SlotId;
+use crate::sys::tap::TapError;
+use crate::sys::{tap, tap_reset};
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it was made.
+    Clean,
+    /// Somebody is still in it, or holds something of it: try again later.
+    Held(Held),
+    /// Who is in it is not known yet: try again soon.
+    Unknown,
+}
+
+/// What somebody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The tap.
+    Tap,
+    /// A socket.
+    Sockets,
+    /// A process or thread is in the namespace.
+    Processes,
+}
+
+/// What scrubbing needs of the host.
+#[derive(Debug)]
+pub struct Site {
+    config: Arc<Config>,
+    blueprint: Blueprint,
+    rules: SlotRules,
+    /// `/dev/net`, opened where there is one.
+    dev_net: OwnedFd,
+    pristine: Mutex<Option<Arc<Pristine>>>,
+    registry: Registry,
+}
+
+impl Site {
+    /// Opens what the scrubs of a pool need, whose devices have that MTU.
+    ///
+    /// # Errors
+    /// Those of opening `/dev/net`.
+    pub fn open(config: &Arc<Config>, blueprint: Blueprint) -> io::Result<Self> {
+        Ok(Self {
+            config: Arc::clone(config),
+            blueprint,
+            rules: SlotRules::new(Arc::clone(config)),
+            dev_net: File::open("/dev/net")?.into(),
+            pristine: Mutex::new(None),
+            registry: Registry::default(),
+        })
+    }
+
+    /// What the slots should be.
+    #[must_use]
+    pub const fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    /// Opens the slot's tap as a VMM does, in the calling thread, which is left in the slot's namespace.
+    ///
+    /// # Errors
+    /// [`ScrubError`]; [`ScrubError::Tap`] with EBUSY while somebody holds it.
+    pub fn open_tap(&self, eyes: &mut Eyes, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<OwnedFd, ScrubError> {
+        let spec = self.blueprint.slot(slot);
+        let mut inside = eyes.enter(slot, namespace)?;
+        find_tap(&mut inside, &spec)?;
+        let tap = tap::open(self.dev_net.as_fd(), &spec.tap.name).map_err(|e| ScrubError::Tap(slot, e))?;
+        // Deleted between the look and the open, it would be another one that we hold.
+        find_tap(&mut inside, &spec)?;
+        Ok(tap)
+    }
+
+    /// Cleans a slot that was given back before `since`. The calling thread is left in the slot's namespace.
+    ///
+    /// # Errors
+    /// [`ScrubError`]: the slot is to be quarantined.
+    pub fn scrub(
+        &self,
+        eyes: &mut Eyes,
+        slot: SlotId,
+        namespace: BorrowedFd<'_>,
+        since: Instant,
+    ) -> Result<Verdict, ScrubError> {
+        let spec = self.blueprint.slot(slot);
+        let expected = self.pristine(slot)?.of(&spec);
+        let mut inside = eyes.enter(slot, namespace)?;
+        let tap = find_tap(&mut inside, &spec)?;
+        if inside.sockets > 0 {
+            return Ok(Verdict::Held(if tap.running { Held::Tap } else { Held::Sockets }));
+        }
+        let Some(census) = self.registry.since(since) else { return Ok(Verdict::Unknown) };
+        if inode_of(namespace).is_none_or(|inode| census.contains_key(&inode)) {
+            return Ok(Verdict::Held(Held::Processes));
+        }
+        let (owner, group) = spec.tap_owner;
+        let tap = match tap_reset::open_and_reset(self.dev_net.as_fd(), &spec.tap.name, owner, group) {
+            Ok(tap) => tap,
+            Err(TapError { errno: Errno::EBUSY, .. }) => return Ok(Verdict::Held(Held::Tap)),
+            Err(error) => return Err(ScrubError::Tap(slot, error)),
+        };
+        self.clean(&mut inside, &spec, &expected)?;
+        // What was queued for the last holder, or for us, goes with the descriptor.
+        drop(tap);
+        Ok(Verdict::Clean)
+    }
+
+    /// Who holds the slot, in words.
+    #[must_use]
+    pub fn holders(&self, namespace: BorrowedFd<'_>) -> String {
+        holders::told(namespace, &holders::take())
+    }
+
+    /// In what the slot is not as it was made, and who is in it by that census. The calling thread is left in the slot's
+    /// namespace; nothing is changed.
+    ///
+    /// # Errors
+    /// [`ScrubError`].
+    pub fn differences(
+        &self,
+        eyes: &mut Eyes,
+        slot: SlotId,
+        namespace: BorrowedFd<'_>,
+        census: &Census,
+    ) -> Result<Vec<Difference>, ScrubError> {
+        let spec = self.blueprint.slot(slot);
+        let expected = self.pristine(slot)?.of(&spec);
+        let mut inside = eyes.enter(slot, namespace)?;
+        let mut differences = self.compare(&mut inside, &expected)?;
+        let processes = inode_of(namespace).and_then(|inode| census.get(&inode)).map_or(0, Vec::len);
+        let sockets = inside.sockets as usize;
+        for (what, count) in [("sockets", sockets), ("processes", processes)].into_iter().filter(|(_, n)| *n > 0) {
+            differences.push(Difference::Added(told(Class::Count, what, &count.to_string())));
+        }
+        Ok(differences)
+    }
+
+    /// Compares, mends what differs, and compares again: most slots need one look, and a request takes RTNL where a look
+    /// does not.
+    fn clean(&self, inside: &mut Inside<'_>, spec: &SlotSpec, expected: &Fingerprint) -> Result<(), ScrubError> {
+        for _ in 0..MENDS {
+            let differences = self.compare(inside, expected)?;
+            if differences.is_empty() {
+                return Ok(());
+            }
+            self.mend(inside, spec, expected, &differences)?;
+        }
+        match self.compare(inside, expected)? {
+            differences if differences.is_empty() => Ok(()),
+            differences => Err(differs(spec, &differences)),
+        }
+    }
+
+    fn compare(&self, inside: &mut Inside<'_>, expected: &Fingerprint) -> Result<Vec<Difference>, ScrubError> {
+        let mut differences = compare(expected, &inside.look()?);
+        differences.extend(self.rules.difference(inside.slot)?.map(Difference::Rules));
+        Ok(differences)
+    }
+
+    fn mend(
+        &self,
+        inside: &mut Inside<'_>,
+        spec: &SlotSpec,
+        expected: &Fingerprint,
+        differences: &[Difference],
+    ) -> Result<(), ScrubError> {
+        let slot = spec.slot;
+        let mut batch = Batch::new();
+        for difference in differences {
+            if batch.is_full() || batch.len() + 8 > BATCH_MESSAGES_MAX {
+                send(inside, &mut batch)?;
+            }
+            match mend(&mut batch, difference, expected, spec) {
+                Mend::Messages => {}
+                Mend::Nothing => return Err(differs(spec, differences)),
+                Mend::Rules => drop(self.rules.make_again(slot)?),
+                Mend::Connections => forget_connections(slot)?,
+                Mend::Sysctl(name, value) => {
+                    let path = format!("sys/{name}");
+                    let failed =
+                        |error| ScrubError::Proc(slot, format!("write of {value} to /proc/{path}"), Arc::new(error));
+                    inside.procfs.write(&path, &value).map_err(failed)?;
+                }
+            }
+        }
+        send(inside, &mut batch)
+    }
+
+    fn pristine(&self, slot: SlotId) -> Result<Arc<Pristine>, ScrubError> {
+        let mut known = self.pristine.lock().expect("no holder panics");
+        if let Some(pristine) = &*known {
+            return Ok(Arc::clone(pristine));
+        }
+        let pristine = Pristine::learn(&self.config, &self.blueprint)
+            .map_err(|error| ScrubError::Pristine(slot, Arc::new(error)))?;
+        Ok(Arc::clone(known.insert(Arc::new(pristine))))
+    }
+}
+
+/// The tap, which must be looked at before it is opened: of a name that is not there, TUNSETIFF makes a new device.
+fn find_tap(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<Link, ScrubError> {
+    let mut batch = Batch::new();
+    route::get_link(&mut batch, spec.tap.index, None);
+    let mut found = None;
+    let asked = inside.socket.ask(&mut batch, |message| found = Link::read(message));
+    asked.map_err(|error| ScrubError::Socket(spec.slot, Arc::new(error)))?;
+    let is_it = |link: &Link| link.tap.is_some() && link.name == spec.tap.name.as_str();
+    found.filter(is_it).ok_or(ScrubError::NoTap(spec.slot))
+}
+
+/// What is refused here shows in the next look: a neighbour may have aged in the meantime, an address have taken its
+/// routes along.
+fn send(inside: &mut Inside<'_>, batch: &mut Batch) -> Result<(), ScrubError> {
+    let refusals = inside.socket.send(batch).map_err(|error| ScrubError::Socket(inside.slot, Arc::new(error)))?;
+    for refusal in refusals {
+        log::debug!("slot {}: a request to set something back: {refusal}", inside.slot);
+    }
+    batch.clear();
+    Ok(())
+}
+
+fn forget_connections(slot: SlotId) -> Result<(), ScrubError> {
+    let err = |error| ScrubError::Socket(slot, Arc::new(error));
+    let mut batch = Batch::new();
+    conntrack::flush(&mut batch);
+    let refused = Socket::open_to(Protocol::Netfilter).and_then(|mut socket| socket.send(&mut batch)).map_err(err)?;
+    match refused.into_iter().next() {
+        Some(refusal) => Err(ScrubError::Refused(slot, "forget its tracked connections".into(), refusal)),
+        None => Ok(()),
+    }
+}
+
+fn differs(spec: &SlotSpec, differences: &[Difference]) -> ScrubError {
+    let lines: Vec<String> = differences.iter().flat_map(|d| line(d, spec)).map(|line| line.to_string()).collect();
+    let mut text = lines[..lines.len().min(DIFFERENCES_TOLD)].join("; ");
+    if lines.len() > DIFFERENCES_TOLD {
+        text += &format!("; and {} more", lines.len() - DIFFERENCES_TOLD);
+    }
+    ScrubError::Differs(spec.slot, text)
+}
