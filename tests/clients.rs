@@ -164,6 +164,55 @@ fn a_slot_without_a_guest_is_its_programs_own() {
 }
 
 #[test]
+fn a_binding_that_the_programs_could_not_carry_is_refused_and_changes_nothing() {
+    let Some(world) = World::new() else { return };
+    let daemon = Daemon::over(&world, "slots = 2");
+    let (a, b) = (named(&daemon.lease()), named(&daemon.lease()));
+    let bound = |slot: &[String; 3]| world.json(&["show", &slot[0]])["binding"].clone();
+    let to = |remote, ip| ["--vni", "7", "--remote", remote, "--tenant-ip", ip];
+    assert_eq!(world.netslot(&args("bind", &a, &to("198.51.100.1", "10.0.0.4"))).code, 0);
+    let before = bound(&a);
+    // The world's uplink has IPv4 alone.
+    for (remote, ip, words) in [
+        ("2001:db8::9", "10.0.0.5", ["remote-family", "no IPv6 address"]),
+        ("198.51.100.2", "10.0.0.5", ["bad-argument", "another host"]),
+        ("224.0.0.1", "10.0.0.5", ["bad-argument", "unicast"]),
+        ("198.51.100.1", "127.0.0.1", ["bad-argument", "unicast"]),
+    ] {
+        world.netslot(&args("bind", &a, &to(remote, ip))).is_refused(7, &words);
+        assert_eq!(bound(&a), before, "{remote} {ip}");
+    }
+    world.netslot(&args("bind", &b, &to("198.51.100.1", "10.0.0.4"))).is_refused(7, &["address-in-use", "slot 0"]);
+    assert!(bound(&b).is_null());
+    let wide = ["--vni", "16777216", "--remote", "198.51.100.1", "--tenant-ip", "10.0.0.5"];
+    world.netslot(&args("bind", &b, &wide)).is_refused(2, &["1 to 16777215"]);
+}
+
+#[test]
+fn a_map_that_takes_nothing_more_refuses_a_binding_and_leaves_no_half_of_it() {
+    let Some(world) = World::new() else { return };
+    if !common::private::has("bpftool") {
+        return;
+    }
+    let daemon = Daemon::over(&world, "slots = 1");
+    let id = named(&daemon.lease());
+    let frozen = Command::new("bpftool").args(["map", "freeze", "pinned", "/sys/fs/bpf/netslot/tenants"]).status();
+    assert!(frozen.expect("started").success());
+    let tenant = ["--vni", "7", "--remote", "198.51.100.1", "--tenant-ip", "10.0.0.4"];
+    world.netslot(&args("bind", &id, &tenant)).is_refused(1, &["could not be stored", "not permitted"]);
+    assert!(world.json(&["show", &id[0]])["binding"].is_null());
+}
+
+#[test]
+fn a_missing_map_is_told_and_nothing_is_served() {
+    let Some(world) = World::new() else { return };
+    drop(Daemon::over(&world, "slots = 1"));
+    fs::remove_file("/sys/fs/bpf/netslot/tenants").expect("there");
+    let ended = world.netslot(&["serve"]);
+    ended.is_refused(1, &["/sys/fs/bpf/netslot/tenants is missing", "netslot destroy"]);
+}
+
+#[test]
 fn exec_binds_before_the_program_starts() {
     let Some(world) = World::new() else { return };
     let daemon = Daemon::over(&world, "slots = 1");

@@ -63,7 +63,11 @@ impl Look {
     }
 }
 
-fn told(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
+/// What the programs were told; `None` where none are pinned.
+///
+/// # Errors
+/// As [`Look::open`].
+pub fn told(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
     let Some(data) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
     let failed = failed(dir, &pins::CONFIG);
     let map: Array<MapData, [u8; size_of::<ConfigRecord>()]> = Array::try_from(Map::Array(data)).map_err(&failed)?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netslot_abi::{BindingRecord, bind_mode};
 
-use super::types::{Binding, Lease, Refusal};
+use super::types::{Binding, Lease, Refusal, Tunnels, Underlay};
 use super::{Ledger, Store, Tenant};
 use crate::limits::VNI_MAX;
 use crate::slot::SlotId;
@@ -83,13 +83,38 @@ fn is_unicast_v6(a: Ipv6Addr) -> bool {
     !(a.is_unspecified() || a.is_loopback() || a.is_multicast())
 }
 
+impl Tunnels {
+    /// Refuses what the programs could not carry: such a binding would be a slot without a network, and nobody told.
+    fn check(&self, binding: &Binding) -> Result<(), Refusal> {
+        if !self.on {
+            return Err(Refusal::NoTunnels);
+        }
+        if let Some((first, last)) = self.dummies.filter(|(first, last)| (first..=last).contains(&&binding.vni)) {
+            return Err(Refusal::VniOfSlots(first, last));
+        }
+        let Some(Underlay { v4, v6 }) = self.underlay else { return Ok(()) };
+        match (binding.remote, v4, v6) {
+            (IpAddr::V4(_), None, _) => Err(Refusal::RemoteFamily(4)),
+            (IpAddr::V6(_), _, None) => Err(Refusal::RemoteFamily(6)),
+            (IpAddr::V4(remote), Some(own), _) if remote == own => Err(Refusal::RemoteAddress),
+            (IpAddr::V6(remote), _, Some(own)) if remote == own => Err(Refusal::RemoteAddress),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl<S: Store> Ledger<S> {
+    /// What bindings are held to from here on; those that stand are left as they are.
+    pub fn set_tunnels(&mut self, tunnels: Tunnels) {
+        self.settings.tunnels = tunnels;
+    }
+
     /// Binds a leased slot to a tenant's network, in place of what it is bound to.
     ///
     /// # Errors
     /// [`Refusal::NoSuchSlot`], [`Refusal::Stale`], [`Refusal::NotOwner`], [`Refusal::VniRange`],
-    /// [`Refusal::RemoteAddress`], [`Refusal::TenantAddress`], [`Refusal::AddressInUse`], and [`Refusal::Store`], after
-    /// which the slot is unbound.
+    /// [`Refusal::VniOfSlots`], [`Refusal::NoTunnels`], [`Refusal::RemoteAddress`], [`Refusal::RemoteFamily`],
+    /// [`Refusal::TenantAddress`], [`Refusal::AddressInUse`], and [`Refusal::Store`], after which the slot is unbound.
     pub fn bind(&mut self, lease: Lease, uid: u32, binding: &Binding) -> Result<(), Refusal> {
         let outcome = self.bind_slot(lease, uid, binding);
         self.verify();
@@ -99,6 +124,7 @@ impl<S: Store> Ledger<S> {
     fn bind_slot(&mut self, lease: Lease, uid: u32, binding: &Binding) -> Result<(), Refusal> {
         let slot = self.owned(lease, uid)?;
         binding.check()?;
+        self.settings.tunnels.check(binding)?;
         if let Some(other) = self.tenant_elsewhere(slot, binding) {
             return Err(Refusal::AddressInUse(other));
         }

@@ -41,7 +41,7 @@ use netslot_abi::{BindingRecord, LedgerRecord, SlotState};
 pub use store::{Cells, Memory, Records, Store, StoreError, WORDS, Words};
 pub use types::{
     Binding, Effect, Effects, Grant, HolderId, Lease, Observed, Outcome, Owner, Policy, Reason, Refusal, Request,
-    Scrubbed, Settings, Tag,
+    Scrubbed, Settings, Tag, Tunnels, Underlay,
 };
 
 use accounts::Accounts;

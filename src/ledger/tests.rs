@@ -3,7 +3,7 @@
 use netslot_abi::{GENERATION_MAX, LedgerRecord, SlotState, ledger_flag};
 
 use super::*;
-use crate::config::{Empty, Quotas};
+use crate::config::{Config, Empty, Quotas, Tunnel};
 use crate::limits::LEASE_SLOTS_MAX;
 
 type Pool = Ledger<Records<Memory>>;
@@ -15,7 +15,7 @@ fn slot(number: u32) -> SlotId {
 }
 
 fn settings(slots: u32, empty: Empty, quotas: Quotas) -> Settings {
-    Settings { slots, slots_max: slots, empty, quotas }
+    Settings { slots, slots_max: slots, empty, quotas, tunnels: Tunnels::of(&Config::default()) }
 }
 
 fn open(store: Records<Memory>, settings: Settings) -> (Pool, Effects) {
@@ -103,7 +103,7 @@ fn an_empty_pool_fails_or_queues_or_grows_as_configured() {
     waits.tick(5 * MS, &mut fx);
     assert_eq!(fx.list(), [Effect::Refused { holder, ticket: 2, why: Refusal::WaitExpired }]);
 
-    let settings = Settings { slots: 1, slots_max: 3, empty: Empty::Create, quotas: Quotas::default() };
+    let settings = Settings { slots_max: 3, ..settings(1, Empty::Create, Quotas::default()) };
     let (mut grows, mut fx) = open(Records(Memory::new(3)), settings);
     let holder = grows.connect(user(5)).expect("room");
     take(&mut grows, holder, 1, Policy::Explicit);
@@ -167,17 +167,15 @@ fn leases_end_with_process_or_connection_as_their_policy_says() {
     assert_eq!(pool.release(explicit, 5, &mut fx), Ok(()), "any connection of the user will do");
 }
 
+fn binding(vni: u32, last: u8) -> Binding {
+    Binding { vni, remote: [192, 0, 2, 1].into(), tenant_v4: Some([10, 0, 0, last].into()), tenant_v6: None }
+}
+
 #[test]
 fn a_tenant_address_is_one_slots_until_that_is_unbound() {
     let (mut pool, mut fx) = pool(2, Empty::Fail, Quotas::default());
     let holder = pool.connect(user(5)).expect("room");
     let leases = take(&mut pool, holder, 2, Policy::Explicit);
-    let binding = |vni, last| Binding {
-        vni,
-        remote: [192, 0, 2, 1].into(),
-        tenant_v4: Some([10, 0, 0, last].into()),
-        tenant_v6: None,
-    };
     assert_eq!(pool.bind(leases[0], 5, &binding(1, 2)), Ok(()));
     assert_eq!(pool.bind(leases[0], 5, &binding(1, 2)), Ok(()), "again is no conflict");
     assert_eq!(pool.bind(leases[1], 5, &binding(1, 2)), Err(Refusal::AddressInUse(slot(0))));
@@ -193,6 +191,50 @@ fn a_tenant_address_is_one_slots_until_that_is_unbound() {
     assert_eq!(pool.unbind(leases[1], 6), Err(Refusal::NotOwner));
     give_back(&mut pool, leases[1], &mut fx);
     assert_eq!(pool.bind(leases[0], 5, &binding(1, 2)), Ok(()), "a release unbinds");
+}
+
+#[test]
+fn what_the_programs_cannot_carry_is_not_bound() {
+    let (mut pool, _) = pool(1, Empty::Fail, Quotas::default());
+    let holder = pool.connect(user(5)).expect("room");
+    let lease = take(&mut pool, holder, 1, Policy::Explicit)[0];
+    let config = Config { tunnel: Tunnel::Geneve, vni_base: 0xf0_0000, slots_max: 16, ..Config::default() };
+    let told = |tunnel, v4, v6| {
+        let record = netslot_abi::ConfigRecord {
+            vni_base: 0xf0_0000,
+            slots: 16,
+            tunnel,
+            underlay_v4: v4,
+            underlay_v6: v6,
+            ..netslot_abi::ConfigRecord::empty()
+        };
+        Tunnels::told(&record)
+    };
+    let (own4, own6) = ([198, 51, 100, 2], [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+    let to = |remote: &str, vni| Binding { remote: remote.parse().expect("an address"), ..binding(vni, 9) };
+    let (v4, v6) = ("203.0.113.9", "2001:db8::9");
+    use netslot_abi::tunnel::{EBPF, GENEVE, OFF};
+    let rows = [
+        (Tunnels::of(&Config { tunnel: Tunnel::Off, ..config.clone() }), to(v4, 7), Err(Refusal::NoTunnels)),
+        (told(OFF, own4, own6), to(v4, 7), Err(Refusal::NoTunnels)),
+        (Tunnels::of(&config), to(v4, 0xf0_0000), Err(Refusal::VniOfSlots(0xf0_0000, 0xf0_000f))),
+        (told(GENEVE, own4, own6), to(v4, 0xf0_000f), Err(Refusal::VniOfSlots(0xf0_0000, 0xf0_000f))),
+        (told(GENEVE, own4, own6), to(v4, 0xf0_0010), Ok(())),
+        (told(EBPF, own4, own6), to(v4, 0xf0_0000), Ok(())),
+        (told(EBPF, [0; 4], own6), to(v4, 7), Err(Refusal::RemoteFamily(4))),
+        (told(EBPF, own4, [0; 16]), to(v6, 7), Err(Refusal::RemoteFamily(6))),
+        (told(EBPF, own4, own6), to(v6, 7), Ok(())),
+        (told(EBPF, own4, own6), to("198.51.100.2", 7), Err(Refusal::RemoteAddress)),
+        (told(EBPF, own4, own6), to("2001:db8::2", 7), Err(Refusal::RemoteAddress)),
+    ];
+    for (tunnels, binding, outcome) in rows {
+        pool.set_tunnels(tunnels);
+        let before = pool.store().binding(lease.slot);
+        assert_eq!(pool.bind(lease, 5, &binding), outcome, "{binding:?} by {tunnels:?}");
+        if outcome.is_err() {
+            assert_eq!(pool.store().binding(lease.slot), before, "what was bound stays bound");
+        }
+    }
 }
 
 /// Records of four slots, as a process left them.

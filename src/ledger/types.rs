@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netslot_abi::{LedgerRecord, SlotState, TAG_BYTES};
+use netslot_abi::{ConfigRecord, LedgerRecord, SlotState, TAG_BYTES, tunnel};
 
 use super::store::StoreError;
-use crate::config::{Config, Empty, Quotas};
+use crate::config::{Config, Empty, Quotas, Tunnel};
 use crate::limits::{LEASE_SLOTS_MAX, SLOTS_MAX, VNI_MAX};
 use crate::slot::{Generation, SlotId};
 
@@ -21,6 +21,54 @@ pub struct Settings {
     pub empty: Empty,
     /// Limits per user id; `reserve_uids` sorted.
     pub quotas: Quotas,
+    /// What a binding is held to.
+    pub tunnels: Tunnels,
+}
+
+/// What the packet programs can do with a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnels {
+    /// Whether there are any.
+    pub on: bool,
+    /// VNIs that the slots' own devices have, as first and last.
+    pub dummies: Option<(u32, u32)>,
+    /// This host's ends of them; `None` = not known yet.
+    pub underlay: Option<Underlay>,
+}
+
+/// This host's addresses on the uplink, from which tunnels go out; a family without one carries none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Underlay {
+    /// The IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Tunnels {
+    /// What the configuration alone tells.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let last = config.vni_base + (config.slots_max.min(SLOTS_MAX) - 1);
+        let dummies = (config.tunnel == Tunnel::Geneve).then_some((config.vni_base, last));
+        Self { on: config.tunnel != Tunnel::Off, dummies, underlay: None }
+    }
+
+    /// What the programs were told.
+    #[must_use]
+    pub fn told(record: &ConfigRecord) -> Self {
+        let last = record.vni_base + record.slots.saturating_sub(1);
+        let v4 = Ipv4Addr::from(record.underlay_v4);
+        let v6 = Ipv6Addr::from(record.underlay_v6);
+        Self {
+            on: record.tunnel != tunnel::OFF,
+            dummies: (record.tunnel == tunnel::GENEVE).then_some((record.vni_base, last)),
+            underlay: Some(Underlay {
+                v4: Some(v4).filter(|a| !a.is_unspecified()),
+                v6: Some(v6).filter(|a| !a.is_unspecified()),
+            }),
+        }
+    }
 }
 
 impl Settings {
@@ -29,7 +77,13 @@ impl Settings {
     pub fn of(config: &Config) -> Self {
         let mut quotas = config.quotas.clone();
         quotas.reserve_uids.sort_unstable();
-        Self { slots: config.slots, slots_max: config.slots_max.min(SLOTS_MAX), empty: config.empty, quotas }
+        Self {
+            slots: config.slots,
+            slots_max: config.slots_max.min(SLOTS_MAX),
+            empty: config.empty,
+            quotas,
+            tunnels: Tunnels::of(config),
+        }
     }
 
     /// Whether the user may take the reserve and is above the limits per uid.
@@ -319,9 +373,23 @@ pub enum Refusal {
     /// 0, or past 24 bits.
     #[error("a VNI is 1 to {VNI_MAX}")]
     VniRange,
+    /// One of those that the slots' tunnel devices have.
+    #[error(
+        "VNIs {0} to {1} are the slots' own (vni_base): a tenant's network needs another, or the pool another vni_base"
+    )]
+    VniOfSlots(u32, u32),
+    /// No tunnel leaves this host.
+    #[error("this pool has no tunnels (tunnel = \"off\"): set it to \"ebpf\" and run 'netslot up'")]
+    NoTunnels,
     /// An address no tunnel can end at.
     #[error("the remote must be a unicast address of another host")]
     RemoteAddress,
+    /// Of a family that this host does not have.
+    #[error(
+        "this host had no IPv{0} address on its uplink when the pool was made: give it one and run 'netslot up', or name \
+             a remote of the other family"
+    )]
+    RemoteFamily(u8),
     /// No tenant address, or one no guest can have.
     #[error("a binding needs a tenant address, and each must be unicast")]
     TenantAddress,

@@ -163,7 +163,7 @@ fn code(why: ledger::Refusal, asked: Option<Lease>) -> ErrorCode {
         R::LeaseQuota => ErrorCode::QuotaLeases,
         R::WaiterQuota | R::QueueFull => ErrorCode::QuotaWaiters,
         R::ConnectionQuota | R::ConnectionsFull => ErrorCode::QuotaConnections,
-        R::CountRange | R::CountBeyondPool | R::OwnerGone | R::RemoteAddress | R::TenantAddress => {
+        R::CountRange | R::CountBeyondPool | R::OwnerGone | R::RemoteAddress | R::TenantAddress | R::NoTunnels => {
             ErrorCode::BadArgument
         }
         R::NoSuchSlot => ErrorCode::NoSuchSlot,
@@ -175,7 +175,8 @@ fn code(why: ledger::Refusal, asked: Option<Lease>) -> ErrorCode {
         R::Stale { .. } => ErrorCode::StaleGeneration,
         R::NotOwner => ErrorCode::NotOwner,
         R::AddressInUse(_) => ErrorCode::AddressInUse,
-        R::VniRange => ErrorCode::BadVni,
+        R::VniRange | R::VniOfSlots(..) => ErrorCode::BadVni,
+        R::RemoteFamily(_) => ErrorCode::RemoteFamily,
         R::Store(_) | R::WrongState(_) => ErrorCode::Internal,
     }
 }

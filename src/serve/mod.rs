@@ -184,8 +184,9 @@ impl Start {
         let mut fx = Effects::with_capacity(slots, WAITERS_MAX);
         let unmade = unmade(&config, &records, up);
         unmade.iter().for_each(|slot| seen.netns[slot.index()] = None);
+        let settings = Settings { tunnels: pool::tunnels(&config)?, ..Settings::of(&config) };
         let observed = |slot: SlotId| -> Observed { seen.observed(slot) };
-        let ledger = Ledger::open(store, Settings::of(&config), observed, started_ns, &mut fx);
+        let ledger = Ledger::open(store, settings, observed, started_ns, &mut fx);
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
         let blueprint = execute::standing_blueprint(&config, mtu).map_err(ServeError::Blueprint)?;
         let site = Site::open(&config, blueprint).map_err(ServeError::file("open", "/dev/net"))?;

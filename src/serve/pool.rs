@@ -10,8 +10,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::ServeError;
 use crate::address;
+use crate::bpf::look;
 use crate::config::Config;
-use crate::ledger::Observed;
+use crate::ledger::{Observed, Tunnels};
 use crate::limits::FDS_SPARE;
 use crate::netlink::observed::Link;
 use crate::netlink::{Socket, route};
@@ -69,6 +70,15 @@ fn host_ends(links: &[Link], ifindex_base: u32) -> HashMap<SlotId, u32> {
         ours.then_some((slot, link.mtu))
     };
     links.iter().filter_map(end).collect()
+}
+
+/// What bindings are held to: what the pinned programs were told; before any are, what the configuration says.
+///
+/// # Errors
+/// [`ServeError::Datapath`].
+pub fn tunnels(config: &Config) -> Result<Tunnels, ServeError> {
+    let told = look::told(&config.bpf_dir)?;
+    Ok(told.map_or_else(|| Tunnels::of(config), |record| Tunnels::told(&record)))
 }
 
 /// A slot's namespace, once it has been made.

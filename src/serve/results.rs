@@ -44,6 +44,10 @@ impl Daemon {
             Done::BuildFailed { slot, why } => self.build_failed(slot, why),
             Done::PassServes => {}
             Done::PassEnded(outcome) => {
+                match super::pool::tunnels(&self.config) {
+                    Ok(tunnels) => self.ledger.set_tunnels(tunnels),
+                    Err(error) => log::error!("{error}; bindings are held to what was known before the pass"),
+                }
                 let state = if outcome.is_ok() { "the pool is whole" } else { "the pool is not whole" };
                 super::notify(&[sd_notify::NotifyState::Status(state)]);
             }

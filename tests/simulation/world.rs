@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use netslot::config::{Empty, Quotas};
+use netslot::config::{Config, Empty, Quotas};
 use netslot::ledger::{
     Binding, Effect, Effects, HolderId, Lease, Ledger, Observed, Outcome, Owner, Policy, Reason, Refusal, Request,
-    Scrubbed, Settings, Store, Tag,
+    Scrubbed, Settings, Store, Tag, Tunnels,
 };
 use netslot::slot::{Generation, SlotId};
 use netslot_abi::{LedgerRecord, SlotState, ledger_flag};
@@ -110,7 +110,7 @@ impl World {
             ..Quotas::default()
         };
         let empty = random.pick(&[Empty::Fail, Empty::Wait, Empty::Create, Empty::Create]).expect("four");
-        let settings = Settings { slots, slots_max, empty, quotas };
+        let settings = Settings { slots, slots_max, empty, quotas, tunnels: Tunnels::of(&Config::default()) };
         let machine = Machine::new(slots_max);
         let mut fx = Effects::with_capacity(slots_max, 0);
         let observed = |slot: SlotId| if slot.number() < slots { Observed::Whole } else { Observed::Absent };
