@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use common::World;
+use common::daemon::Daemon;
+use common::guest::Guest;
+use common::{NETWORK_IP, World};
 use serde_json::Value;
 
 /// Runs the check; its exit code says whether anything is lacking.
@@ -79,6 +81,74 @@ fn devices_and_addresses_of_others_are_found_and_the_pools_own_are_not() {
     assert_eq!(lacks(&report), [""; 0], "{report:#}");
     let memory = finding(&report, "memory")["need"].as_str().expect("text");
     assert!(memory.contains("for 0 slots more"), "{memory}");
+}
+
+#[test]
+fn a_firewall_in_the_way_of_slots_is_found_and_mended_by_what_is_told() {
+    let Some(world) = World::new() else { return };
+    let sh = |line: &str| assert!(Command::new("sh").args(["-c", line]).status().expect("a shell").success(), "{line}");
+    let daemon = Daemon::over(&world, "slots = 1");
+    daemon.lease();
+    let guest = Guest::on(&world.slot(0), 0).addressed(1_430);
+    let reaches = || guest.output("ping", &["-c1", "-W1", NETWORK_IP]).status.success();
+    let firewall = || {
+        let report = check(&world, &[]);
+        let finding = finding(&report, "host firewall");
+        (finding["level"] == "ok", finding["value"].as_str().expect("a text").to_owned(), finding["mend"].clone())
+    };
+    assert!(reaches() && firewall().0, "{:?}", firewall());
+    // As Docker does it, as ufw does it, as firewalld does it.
+    let docker = "iptables -P FORWARD DROP";
+    let ufw = "nft 'add table inet ufw; add chain inet ufw forwarded { type filter hook forward priority 0; policy drop; }; \
+               add rule inet ufw forwarded ct state established accept'";
+    let firewalld = "nft 'add table inet firewalld; add chain inet firewalld forwarded { type filter hook forward priority 10; }; \
+                     add rule inet firewalld forwarded ct state established accept; \
+                     add rule inet firewalld forwarded counter reject with icmpx admin-prohibited'";
+    for (line, words, undo) in [
+        (docker, "ip filter FORWARD drops by its policy", "nft delete table ip filter"),
+        (ufw, "inet ufw forwarded drops by its policy", "nft delete table inet ufw"),
+        (firewalld, "inet firewalld forwarded drops by its last rule", "nft delete table inet firewalld"),
+    ] {
+        sh(line);
+        let (fine, value, mend) = firewall();
+        assert!(!reaches(), "{line} is in the way");
+        assert_eq!((fine, &*value), (false, words));
+        sh(mend.as_str().expect("commands").split("; or").next().expect("commands"));
+        assert!(reaches(), "mended: {mend}");
+        assert!(firewall().0, "{:?}", firewall());
+        sh(undo);
+    }
+}
+
+#[test]
+fn others_programs_before_ours_and_missing_pins_are_found() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    world.json(&["up"]);
+    let report = check(&world, &[]);
+    assert_eq!(finding(&report, "others' programs")["value"], "none", "{report:#}");
+    assert_eq!(finding(&report, "pins")["value"], "all there", "{report:#}");
+    let pinned = "bpf direct-action object-pinned /sys/fs/bpf/netslot/guest_in";
+    for (line, level, value) in [
+        ("ingress pref 60000", "ok", "guest_in:[*fsobj] on uplink0 ingress"),
+        ("egress pref 7", "note", "guest_in:[*fsobj] on uplink0 egress"),
+    ] {
+        let line = format!("filter add dev uplink0 {line} {pinned}");
+        assert!(Command::new("tc").args(line.split(' ')).status().expect("tc is there").success(), "{line}");
+        let report = check(&world, &[]);
+        let others = finding(&report, "others' programs");
+        assert_eq!(others["level"], level, "{others}");
+        assert!(others["value"].as_str().expect("a text").contains(value), "{others}");
+    }
+    let mut tcx = aya::programs::SchedClassifier::from_pin("/sys/fs/bpf/netslot/slot_in").expect("pinned");
+    tcx.attach("uplink0", aya::programs::TcAttachType::Ingress).expect("attached");
+    let report = check(&world, &[]);
+    let others = finding(&report, "others' programs")["value"].as_str().expect("a text").to_owned();
+    assert!(others.contains("slot_in on uplink0 ingress (tcx)"), "{others}");
+    fs::remove_file("/sys/fs/bpf/netslot/ledger").expect("pinned");
+    let report = check(&world, &[]);
+    assert_eq!(lacks(&report), ["pins"], "{report:#}");
+    assert_eq!(finding(&report, "pins")["value"], "1 slots stand, and ledger not in /sys/fs/bpf/netslot");
 }
 
 #[test]

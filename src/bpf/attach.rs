@@ -1,6 +1,9 @@
 //! Which program hangs where: the netlink messages for host ends, taps and the uplink, and whether they hang there.
 //! The sockets are the caller's; nothing is ever detached.
 
+use aya::programs::{SchedClassifier, TcAttachType};
+use nix::errno::Errno;
+
 use crate::netlink::tc::{self, Filter, Hook, Shown};
 use crate::netlink::{Batch, Refusal, Socket, SocketError};
 use crate::slot::{IfIndex, SlotId};
@@ -31,7 +34,7 @@ pub enum AttachError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The kernel refused a message.
-    #[error("attach {program} to {place}: {refusal}")]
+    #[error("attach {program} to {place}: {refusal}{}", lacking(.refusal))]
     Refused {
         /// The program.
         program: &'static str,
@@ -43,6 +46,16 @@ pub enum AttachError {
     /// There is no such program.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+}
+
+/// What a refusal most likely means. A kernel that has not the kind of qdisc or filter, nor a module of it, answers ENOENT
+/// (qdisc_create, net/sched/sch_api.c; tcf_proto_lookup_ops, net/sched/cls_api.c).
+fn lacking(refusal: &Refusal) -> &'static str {
+    if refusal.errno == Errno::ENOENT {
+        "; does this kernel have clsact and cls_bpf? 'netslot check' tells"
+    } else {
+        ""
+    }
 }
 
 /// Appends the message that makes a host end join the blocks, to a batch for root's socket. It must be sent while
@@ -90,7 +103,7 @@ pub fn uplink(root: &mut Socket, datapath: &Datapath) -> Result<(), AttachError>
     let mut batch = Batch::new();
     tc::add_clsact(&mut batch, index, None);
     // Somebody's qdisc of the same kind is as good as ours.
-    if let Some(refusal) = root.send(&mut batch)?.into_iter().find(|r| r.errno != nix::errno::Errno::EEXIST) {
+    if let Some(refusal) = root.send(&mut batch)?.into_iter().find(|r| r.errno != Errno::EEXIST) {
         return Err(AttachError::Refused { program: "clsact", place: format!("uplink {index}"), refusal });
     }
     let filters = [
@@ -153,13 +166,25 @@ pub fn leave_uplink(root: &mut Socket, uplink: IfIndex) -> Result<(), SocketErro
     root.send(&mut batch).map(drop)
 }
 
+/// The programs on a device's tcx hooks, which run before any filter: which way, and their names. A kernel before 6.6 has
+/// no such hooks, and who may not look sees none.
+#[must_use]
+pub fn tcx(device: &str) -> Vec<(&'static str, String)> {
+    let ways = [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")];
+    let found = ways.into_iter().filter_map(|(way, words)| {
+        let (_, programs) = SchedClassifier::query_tcx(device, way).ok()?;
+        Some(programs.into_iter().map(move |program| (words, program.name_as_str().unwrap_or("unnamed").to_owned())))
+    });
+    found.flatten().collect()
+}
+
 /// The programs on a hook, ours and others', in their order. A hook that does not exist has none.
 ///
 /// # Errors
 /// [`SocketError`].
 pub fn shown(socket: &mut Socket, hook: Hook) -> Result<Vec<Shown>, SocketError> {
     match socket.dump(|batch| tc::dump_filters(batch, hook), Shown::read) {
-        Err(SocketError::Refused(_, refusal)) if refusal.errno == nix::errno::Errno::EINVAL => Ok(Vec::new()),
+        Err(SocketError::Refused(_, refusal)) if refusal.errno == Errno::EINVAL => Ok(Vec::new()),
         other => other,
     }
 }

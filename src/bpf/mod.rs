@@ -57,6 +57,12 @@ impl Program {
     }
 }
 
+/// The names of everything that a pool has pinned below `bpf_dir`.
+pub fn pin_names() -> impl Iterator<Item = &'static str> {
+    let maps = pins::STATE.iter().chain([&pins::CONFIG]).map(|map| map.name);
+    maps.chain(Program::ALL.iter().map(|program| program.name()))
+}
+
 /// The object that `ebpf/build.sh` makes.
 pub(crate) const OBJECT: &[u8] = include_bytes!("../../ebpf/netslot.bpf.o");
 

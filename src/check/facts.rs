@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
+use super::path;
 use super::text::{self, Mount};
 use crate::config::Config;
 use crate::execute::knobs::{self, Seen};
@@ -47,6 +48,8 @@ pub(super) struct Facts {
     pub knobs: Vec<Seen>,
     /// Devices, addresses and routes of this network namespace.
     pub network: Result<Network, SocketError>,
+    /// What may stand in the packets' way.
+    pub path: path::Seen,
     /// The directories that are written to.
     pub dirs: Vec<Dir>,
 }
@@ -160,6 +163,7 @@ pub(super) struct Dir {
 pub(super) fn gather(config: &Config) -> Facts {
     let status = read("/proc/self/status").unwrap_or_default();
     let kernel = read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
+    let network = network();
     let socket_dir = config.socket.parent().unwrap_or(Path::new("/"));
     Facts {
         capabilities: text::capabilities(&status),
@@ -175,7 +179,8 @@ pub(super) fn gather(config: &Config) -> Facts {
         cpus_online: read("/sys/devices/system/cpu/online").and_then(|list| text::cpus(&list)),
         neighbours_max: number("/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
         knobs: knobs::look(),
-        network: network(),
+        path: path::look(config, network.as_ref().ok()),
+        network,
         dirs: [("run_dir", &*config.run_dir), ("netns_dir", &config.netns_dir), ("socket", socket_dir)]
             .map(|(key, path)| dir(key, path))
             .into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::facts::{Dir, FEATURES, Facts, Feature, Presence};
 use super::text::{Mount, covering};
-use super::{Finding, Level, network};
+use super::{Finding, Level, network, path};
 use crate::config::{Config, Tunnel};
 
 /// Kernel memory of a slot that does not depend on the CPUs: namespace 187 KB, bridge 50, veth pair 87, tap 52
@@ -45,6 +45,7 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     findings.extend(pool.knobs());
     findings.push(pool.bpffs());
     findings.extend(facts.dirs.iter().map(|dir| pool.dir(dir)));
+    findings.extend(path::judge(config, &facts.path, facts.network.as_ref().ok()));
     match &facts.network {
         Ok(network) => findings.extend(network::judge(config, network)),
         Err(error) => findings.push(Finding {

@@ -3,6 +3,7 @@
 mod facts;
 mod judge;
 mod network;
+mod path;
 #[cfg(test)]
 mod tests;
 mod text;

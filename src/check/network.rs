@@ -164,7 +164,7 @@ fn net_text(route: &Route) -> String {
 }
 
 /// The first of many, or that there is none.
-fn some(things: &[impl AsRef<str>], none: &str) -> String {
+pub(super) fn some(things: &[impl AsRef<str>], none: &str) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<&str> = things.iter().take(SHOWN).map(AsRef::as_ref).collect();
     match things.len() {

@@ -7,10 +7,12 @@ use nix::errno::Errno;
 
 use super::facts::{Dir, FEATURES, Facts, Network, Presence};
 use super::judge::judge;
+use super::path::{self, Other};
 use super::text::Mount;
 use super::{Finding, Level};
-use crate::config::{Config, Tunnel};
+use crate::config::{Config, Forward, Tunnel};
 use crate::execute::knobs::Seen;
+use crate::netlink::forward::{Place, Wall};
 use crate::netlink::observed::{Address, Link, Route};
 use crate::{address, slot::SlotId};
 
@@ -52,6 +54,7 @@ fn host() -> Facts {
         cpus_online: Some(2),
         neighbours_max: Some(1_024),
         knobs: vec![knob(Ok("0".into()))],
+        path: path::Seen { walls: Some(vec![]), legacy: false, others: Some(vec![]), unpinned: Some(vec![]) },
         network: Ok(Network { links: vec![lo, eth0], addresses: vec![], routes: vec![route(None, 0)] }),
         dirs: vec![dir("run_dir", "/run/netslot"), dir("netns_dir", "/run/netns"), dir("socket", "/run/netslot")],
     }
@@ -402,4 +405,47 @@ fn this_host_is_looked_at_without_a_panic() {
     assert!(findings.iter().any(|f| f.name == "memory" && f.value.ends_with("available")));
     let kernel_parts = findings.iter().filter(|f| f.name.starts_with("kernel: "));
     assert!(kernel_parts.count() >= FEATURES.len() - 1);
+}
+
+#[test]
+fn a_firewall_in_the_way_is_named_with_what_lets_slots_through() {
+    let place = Place { family: 2, table: b"filter\0".to_vec(), chain: b"FORWARD\0".to_vec() };
+    let wall = |by_policy| Wall { place: place.clone(), by_policy };
+    finds(
+        "host firewall",
+        Level::Note,
+        "ip filter FORWARD drops by its policy",
+        "nft insert rule ip filter FORWARD iifname '\"slot*\"' accept",
+        |facts| facts.path.walls = Some(vec![wall(true)]),
+    );
+    finds("host firewall", Level::Note, "drops by its last rule", "oifname", |facts| {
+        facts.path.walls = Some(vec![wall(false)]);
+    });
+    finds("host firewall", Level::Note, "iptables-legacy", "iptables-legacy -S FORWARD", |f| f.path.legacy = true);
+    finds("host firewall", Level::Note, "not looked at", "as root", |facts| facts.path.walls = None);
+    let config = Config { forward: Forward::Redirect, ..Config::default() };
+    let findings = judged(&config, |facts| facts.path.walls = Some(vec![wall(true)]));
+    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
+}
+
+#[test]
+fn others_programs_matter_where_they_come_first() {
+    let other = |first| Other { place: "eth0 ingress".into(), name: "cil_from_netdev".into(), first };
+    finds("others' programs", Level::Note, "cil_from_netdev on eth0 ingress", "TC_ACT_UNSPEC", |facts| {
+        facts.path.others = Some(vec![other(false), other(true)]);
+    });
+    let findings = judged(&Config::default(), |facts| facts.path.others = Some(vec![other(false)]));
+    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
+}
+
+#[test]
+fn pins_are_all_there_where_a_pool_is() {
+    let pool = |facts: &mut Facts| facts.network.as_mut().expect("seen").links.push(host_end(0));
+    let lost = |facts: &mut Facts| facts.path.unpinned = Some(vec!["ledger"]);
+    finds("pins", Level::Lack, "1 slots stand, and ledger not in /sys/fs/bpf/netslot", "netslot destroy", |facts| {
+        pool(facts);
+        lost(facts);
+    });
+    let findings = judged(&Config::default(), lost);
+    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
 }
