@@ -68,9 +68,11 @@ impl Fact {
     /// Whether a guest's own traffic leaves such things behind: it is nobody's doing while a slot is leased.
     #[must_use]
     pub fn is_trace(&self) -> bool {
-        let lasts = || self.number([HEADER, 8, 0, 0]).is_some_and(|state| state & PERMANENT != 0);
+        let state = self.number([HEADER, 8, 0, 0]).unwrap_or_default();
         match self.class {
-            Class::Neighbour | Class::Forwarding => !lasts(),
+            // The kernel itself takes down how to send to groups and to loopback (NUD_NOARP); flags are an admin's.
+            Class::Neighbour => state & PERMANENT == 0 && self.number([HEADER, 10, 0, 0]) == Some(0),
+            Class::Forwarding => state == 0,
             Class::Exception | Class::Count => true,
             Class::Link
             | Class::Address

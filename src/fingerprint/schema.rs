@@ -341,7 +341,7 @@ const NEIGHBOUR: Schema = Schema {
         h(0, 1, "family", Key(Number)),
         h(4, 4, "on", Key(Device)),
         h(8, 2, "state", Bits(NEIGHBOUR_STATE)),
-        h(10, 1, "flags", Same(Number)),
+        h(10, 1, "flags", Key(Number)),
         h(11, 1, "type", Same(Number)),
     ],
     attributes: &[a(1, "address", Key(Ip)), a(2, "MAC", Same(Mac)), a(3, "times", LeftOut), a(4, "probes", LeftOut)],

@@ -28,6 +28,7 @@ const IF_OPER_DORMANT: u8 = 5;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NUD_PERMANENT: u16 = 0x80;
+const NTF_PROXY: u8 = 8;
 // linux/rtnetlink.h
 const RTNH_F_ONLINK: u32 = 4;
 const RTM_F_CLONED: u32 = 0x200;
@@ -325,6 +326,13 @@ pub fn dump_routes(batch: &mut Batch) {
 /// Asks for all neighbours of both families.
 pub fn dump_neighbours(batch: &mut Batch) {
     batch.message(libc::RTM_GETNEIGH, DUMP, &[0; 12], |_| ());
+}
+
+/// Asks for the addresses that the namespace answers for on behalf of others.
+pub fn dump_proxied(batch: &mut Batch) {
+    let mut header = neighbour_header(0, 0, 0);
+    header[10] = NTF_PROXY;
+    batch.message(libc::RTM_GETNEIGH, DUMP, &header, |_| ());
 }
 
 /// Asks for what the kernel has learned about the destinations of routes: path MTUs and redirects.

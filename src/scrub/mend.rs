@@ -44,6 +44,8 @@ pub fn mend(batch: &mut Batch, difference: &Difference, expected: &Fingerprint, 
             Mend::Messages
         }
         D::Added(fact) => take_away(batch, fact),
+        // What a device listens to comes back with the device.
+        D::Missing(fact) if is_listened_to(fact) => Mend::Messages,
         D::Missing(fact) => put_back(batch, fact),
         D::Changed { expected, found, .. } if has_verbs(expected.class) => {
             take_away(batch, found);
@@ -74,6 +76,12 @@ const fn verbs(class: Class) -> Option<(u16, u16)> {
 
 const fn has_verbs(class: Class) -> bool {
     verbs(class).is_some()
+}
+
+/// Whether it is an address of a group that a device listens to.
+fn is_listened_to(fact: &Fact) -> bool {
+    let is_group = |mac: &[u8]| mac.first().is_some_and(|first| first & 1 == 1);
+    fact.class == Class::Forwarding && fact.value([2, 0, 0, 0]).is_some_and(is_group)
 }
 
 fn take_away(batch: &mut Batch, fact: &Fact) -> Mend {

@@ -121,7 +121,7 @@ impl Inside<'_> {
 
     fn dumps(&mut self) -> Result<Vec<Fact>, SocketError> {
         let mut facts = Vec::with_capacity(64);
-        let asked: [Ask; 9] = [
+        let asked: [Ask; 10] = [
             (Class::Link, route::dump_links),
             (Class::Address, route::dump_addresses),
             (Class::Route, route::dump_routes),
@@ -129,6 +129,7 @@ impl Inside<'_> {
             (Class::Rule, route::dump_rules),
             (Class::NextHop, route::dump_next_hops),
             (Class::Neighbour, route::dump_neighbours),
+            (Class::Neighbour, route::dump_proxied),
             (Class::Forwarding, route::dump_forwarding),
             (Class::Qdisc, tc::dump_qdiscs),
         ];

@@ -2,7 +2,6 @@
 //! read anew when a slot has others: `netslot rules apply` changes them under a running daemon.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::ScrubError;
@@ -16,15 +15,15 @@ use crate::slot::SlotId;
 pub struct SlotRules {
     config: Arc<Config>,
     known: Mutex<Option<Arc<Rules>>>,
-    /// Whether nf_tables has answered once: then it is there for good.
-    answered: AtomicBool,
+    /// Whether nf_tables has answered, which it then does for good; `None` = nobody has asked yet.
+    answers: Mutex<Option<bool>>,
 }
 
 impl SlotRules {
     /// Those of the configuration; read when first asked for.
     #[must_use]
     pub const fn new(config: Arc<Config>) -> Self {
-        Self { config, known: Mutex::new(None), answered: AtomicBool::new(false) }
+        Self { config, known: Mutex::new(None), answers: Mutex::new(None) }
     }
 
     /// What of the rules in the calling thread's namespace is otherwise.
@@ -32,8 +31,7 @@ impl SlotRules {
     /// # Errors
     /// [`ScrubError`].
     pub fn difference(&self, slot: SlotId) -> Result<Option<String>, ScrubError> {
-        // To ask a kernel without nf_tables would have it look for the module each time.
-        if self.config.rules.slot.is_none() && !self.has_nf_tables() {
+        if self.config.rules.slot.is_none() && !self.may_answer() {
             return Ok(None);
         }
         let rules = self.known(slot)?;
@@ -42,11 +40,12 @@ impl SlotRules {
         let mut ask = |rules: &Rules| {
             rules.slot().difference(&mut socket).map_err(|error| ScrubError::Socket(slot, Arc::new(error)))
         };
-        let difference = match ask(&rules) {
-            Err(_) if rules.slot().tables().is_empty() => return Ok(None), // no nf_tables after all
+        let asked = ask(&rules);
+        *self.answers.lock().expect("no holder panics") = Some(asked.is_ok());
+        let difference = match asked {
+            Err(_) if rules.slot().tables().is_empty() => return Ok(None), // a kernel without nf_tables has no rules
             asked => asked?,
         };
-        self.answered.store(true, Ordering::Relaxed);
         if difference.is_none() {
             return Ok(None);
         }
@@ -67,8 +66,11 @@ impl SlotRules {
         Ok(socket)
     }
 
-    fn has_nf_tables(&self) -> bool {
-        self.answered.load(Ordering::Relaxed) || Path::new("/sys/module/nf_tables").exists()
+    /// Asked each time, a kernel without nf_tables would look for the module each time: once it had none, its coming is
+    /// seen otherwise.
+    fn may_answer(&self) -> bool {
+        let answers = *self.answers.lock().expect("no holder panics");
+        answers.unwrap_or(true) || Path::new("/sys/module/nf_tables").exists()
     }
 
     fn known(&self, slot: SlotId) -> Result<Arc<Rules>, ScrubError> {

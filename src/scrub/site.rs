@@ -94,7 +94,8 @@ impl Site {
         Ok(tap)
     }
 
-    /// Cleans a slot that was given back before `since`. The calling thread is left in the slot's namespace.
+    /// Cleans a slot that was given back before `since`, and in which nobody counts who was there before that and is not
+    /// now. The calling thread is left in the slot's namespace.
     ///
     /// # Errors
     /// [`ScrubError`]: the slot is to be quarantined.

@@ -125,6 +125,8 @@ struct Timed {
     /// Keeps jobs that are due at once in the order in which they came.
     number: u64,
     since: Instant,
+    /// Who was in a slot before this moment may have left.
+    seen: Instant,
     tries: u32,
     job: Job,
 }
@@ -174,7 +176,7 @@ impl Queue {
     /// Adds a job.
     pub fn push(&self, job: Job) {
         let now = Instant::now();
-        self.push_timed(Timed { due: now, number: 0, since: now, tries: 0, job });
+        self.push_timed(Timed { due: now, number: 0, since: now, seen: now, tries: 0, job });
     }
 
     fn push_timed(&self, timed: Timed) {
@@ -249,9 +251,10 @@ impl Shop {
     /// Does a job, and reports it; or says how long to wait before the next attempt.
     fn attempt(&self, root: &mut Socket, eyes: &mut Eyes, timed: &mut Timed) -> Option<Duration> {
         match &mut timed.job {
-            Job::Scrub { lease, netns } => match self.site.scrub(eyes, lease.slot, netns.as_fd(), timed.since) {
+            Job::Scrub { lease, netns } => match self.site.scrub(eyes, lease.slot, netns.as_fd(), timed.seen) {
                 Ok(Verdict::Unknown) => return Some(Duration::from_millis(SCRUB_PAUSE_MS.0)),
                 Ok(Verdict::Held(_)) if timed.since.elapsed() < Duration::from_millis(SCRUB_PATIENCE_MS) => {
+                    timed.seen = Instant::now();
                     return Some(pause(SCRUB_PAUSE_MS, timed.tries));
                 }
                 ended => self.report_scrub(*lease, netns, ended),
@@ -350,7 +353,7 @@ mod tests {
         let queue = Queue::new(4);
         let look = |n| Job::Look(SlotId::new(n).expect("in range"));
         let later = Instant::now() + Duration::from_secs(3_600);
-        queue.push_timed(Timed { due: later, number: 0, since: later, tries: 0, job: look(9) });
+        queue.push_timed(Timed { due: later, number: 0, since: later, seen: later, tries: 0, job: look(9) });
         queue.push(look(1));
         queue.push(look(2));
         let next = || match queue.pop().map(|timed| timed.job) {

@@ -8,4 +8,5 @@ mod common;
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
 
+mod dirt;
 mod verify;
