@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::fault;
+
 /// A knob, the value a pass wants, and what it costs to go without.
 struct Knob {
     path: &'static str,
@@ -121,11 +123,14 @@ impl Knobs {
         // Whole or not at all: a kill in between must not leave half a record of values already changed.
         let fresh = record.with_extension("new");
         fs::write(&fresh, old)?;
+        fault::point();
         fs::rename(&fresh, &record)?;
+        fault::point();
         for knob in turn {
             if let Err(e) = fs::write(knob.path, knob.wanted) {
                 out_of_reach.push(OutOfReach { path: knob.path, error: e.to_string(), cost: knob.cost });
             }
+            fault::point();
         }
         Ok((Self { record }, out_of_reach))
     }
@@ -155,10 +160,12 @@ fn restore(record: &Path) {
         {
             log::warn!("{path} could not be set back to '{value}': {e}; set it by hand");
         }
+        fault::point();
     }
     if let Err(e) = fs::remove_file(record) {
         log::warn!("{} could not be removed: {e}", record.display());
     }
+    fault::point();
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod fault;
 pub mod lock;
 pub mod mmap;
 pub mod netns;

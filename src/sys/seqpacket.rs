@@ -14,6 +14,8 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
+use super::fault;
+
 /// Fds that one message carries: a namespace and a tap for each slot of a lease.
 pub const FDS_MAX: usize = 2 * crate::limits::LEASE_SLOTS_MAX as usize;
 
@@ -49,9 +51,11 @@ pub fn listen_at(path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
     // The file that bind makes takes the mode of the socket's own inode (unix_bind_bsd, net/unix/af_unix.c).
     fchmod(&fd, mode)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    fault::point();
     // As many as the host allows (net.core.somaxconn, to which the kernel cuts it): clients that find the queue full
     // wait in connect(2).
     listen(&fd, Backlog::new(i32::from(i16::MAX)).unwrap_or(Backlog::MAXCONN))?;
+    fault::point();
     Ok(fd)
 }
 
@@ -191,7 +195,9 @@ pub fn send<'a>(
     // SAFETY: the kernel reads `bytes`, and of `control` what msg_controllen says, which lies within it (asserted below)
     // and is written; all of them live through the call.
     let result = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags) };
-    Errno::result(result).map(drop)
+    Errno::result(result)?;
+    fault::point();
+    Ok(())
 }
 
 /// A control message with fds: the numbers stand right behind the header, which is what CMSG_DATA says too.
