@@ -30,6 +30,7 @@ impl From<ServeError> for Failure {
             | ServeError::Unfinished
             | ServeError::Elsewhere(_)
             | ServeError::Maps(_)
+            | ServeError::Outbox(_)
             | ServeError::Vault(_)
             | ServeError::Netlink(_)
             | ServeError::NotASocket(_)

@@ -98,7 +98,12 @@ pub fn look() -> Vec<Seen> {
 impl Knobs {
     /// Turns back what an earlier pass, killed, left turned.
     pub fn repair(run_dir: &Path) {
-        restore(&run_dir.join("host-knobs"));
+        let record = run_dir.join("host-knobs");
+        // Killed before it had its name, and so before anything was turned.
+        if fs::remove_file(fresh(&record)).is_ok() {
+            fault::point();
+        }
+        restore(&record);
     }
 
     /// Turns what can be turned.
@@ -121,7 +126,7 @@ impl Knobs {
             }
         }
         // Whole or not at all: a kill in between must not leave half a record of values already changed.
-        let fresh = record.with_extension("new");
+        let fresh = fresh(&record);
         fs::write(&fresh, old)?;
         fault::point();
         fs::rename(&fresh, &record)?;
@@ -140,6 +145,11 @@ impl Drop for Knobs {
     fn drop(&mut self) {
         restore(&self.record);
     }
+}
+
+/// The name under which the record is written.
+fn fresh(record: &Path) -> PathBuf {
+    record.with_extension("new")
 }
 
 fn wants(knob: &Knob, value: &str) -> bool {

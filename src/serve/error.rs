@@ -9,6 +9,7 @@ use crate::bpf::DatapathError;
 use crate::execute::Broken;
 use crate::netlink::SocketError;
 use crate::sys::lock::LockError;
+use crate::sys::outbox::OutboxError;
 use crate::sys::vault::VaultError;
 
 /// Why the daemon does not start, or stops by itself. Leases stay in every case.
@@ -32,6 +33,9 @@ pub enum ServeError {
     /// The lease records cannot be used.
     #[error(transparent)]
     Maps(#[from] DatapathError),
+    /// The note of the last reply cannot be used.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod lock;
 pub mod mmap;
 pub mod netns;
+pub mod outbox;
 pub mod packet;
 pub mod pidfd;
 pub mod seqpacket;

@@ -9,5 +9,6 @@ mod common;
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
 
+mod daemon;
 mod loops;
 mod state;

@@ -5,15 +5,16 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use netslot::bpf::Maps;
 use netslot::ledger::{Records, Store as _};
 use netslot::slot::SlotId;
-use netslot::sys::records::RecordsFile;
 use netslot::sys::vault::Vault;
 use nix::mount::{MsFlags, mount};
 
 use crate::common::World;
 
 pub const RUN_DIR: &str = "/run/netslot";
+const BPF_DIR: &str = "/sys/fs/bpf/netslot";
 
 /// The knobs that a pass turns and that belong to the machine.
 const KNOBS: [(&str, &str); 2] = [("/sys/kernel/rcu_expedited", "0\n"), ("/proc/sys/kernel/printk", "7\t4\t1\t7\n")];
@@ -29,7 +30,7 @@ pub fn cover_knobs() {
 }
 
 /// All of it: devices, addresses, routes and neighbours of the host and of each slot, mounts, files, names, knobs, and
-/// each record's state; no numbers that differ from one making to the next.
+/// each record's state; without numbers that differ from one making to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State(BTreeSet<String>);
 
@@ -48,10 +49,17 @@ impl State {
                 lines.extend(inside);
             }
         }
+        let rules = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output().expect("nft is there");
+        lines.insert(format!("host: {}", String::from_utf8_lossy(&rules.stdout)));
+        for number in world.slots() {
+            let rules = world.in_netns(&world.slot(number), "nft", &["-s", "list", "ruleset"]);
+            lines.insert(format!("slot {number}: {rules}"));
+        }
         let vault = Vault::open(Path::new(RUN_DIR)).expect("readable");
         lines.insert(format!("mounts of the host: {}", mounts_of("thread-self")));
         lines.insert(format!("mounts in the vault: {}", vault.map_or(0, |vault| mounts_in(&vault))));
         lines.extend(files(RUN_DIR));
+        lines.extend(files(BPF_DIR));
         lines.extend(files("/run/netns"));
         lines.extend(KNOBS.map(|(path, _)| format!("{path}: {}", fs::read_to_string(path).expect("readable").trim())));
         lines.extend(records());
@@ -108,11 +116,8 @@ fn files(dir: &str) -> Vec<String> {
 }
 
 fn records() -> Vec<String> {
-    let Some(file) = RecordsFile::open(Path::new(RUN_DIR)).expect("ours") else { return Vec::new() };
-    let store = Records(file);
-    let of = |slot: SlotId| {
-        let record = store.ledger(slot);
-        format!("record {slot}: {:?}, flags {}", record.state(), record.flags)
-    };
+    let Some(maps) = Maps::open(Path::new(BPF_DIR)).expect("ours") else { return Vec::new() };
+    let store = Records(maps.cells().expect("mapped"));
+    let of = |slot: SlotId| format!("record {slot}: {:?}", store.ledger(slot).state());
     SlotId::first(store.slots()).map(of).collect()
 }
