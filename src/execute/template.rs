@@ -77,6 +77,7 @@ impl Template {
             let bare = Socket::open()?.dump(route::dump_links, Link::read)?.len() == 1;
             Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6, tunnels), bare))
         })
+        .map_err(failed("start a thread"))?
         .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, tunnels, inherited, bare })
     }
 

@@ -54,10 +54,10 @@ pub fn of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Runs `work` on a thread of its own inside that namespace, so that no thread of ours is ever left in a wrong one.
 ///
 /// # Errors
-/// Those of [`enter`].
+/// Those of [`enter`] and of [`thread::apart`].
 ///
 /// # Panics
 /// Where `work` does.
 pub fn within<R: Send>(netns: impl AsFd + Send, work: impl FnOnce() -> R + Send) -> Result<R, Errno> {
-    thread::apart(|| enter(netns).map(|()| work()))
+    thread::apart(|| enter(netns).map(|()| work()))?
 }

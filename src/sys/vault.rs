@@ -71,7 +71,8 @@ impl Vault {
         let root = thread::apart(|| {
             enter(mount_namespace.as_fd()).map_err(failed("setns to", &pin))?;
             open_root().map_err(failed("open the root of", &pin))
-        })?;
+        })
+        .map_err(failed("start a thread for", &pin))??;
         Ok(Some(Self { mount_namespace, root }))
     }
 
@@ -101,8 +102,8 @@ impl Vault {
         fault::point();
         let mut refused = None;
         for cpu in 0..CpuSet::count() {
-            let Some(vault) = thread::apart(|| run_on(cpu).then(|| Self::furnish(run_dir))) else { continue };
-            let vault = vault?;
+            let made = thread::apart(|| run_on(cpu).then(|| Self::furnish(run_dir)));
+            let Some(vault) = made.map_err(failed("start a thread for", &pin))?.transpose()? else { continue };
             match bind(Path::new(&format!("/proc/self/fd/{}", vault.mount_namespace.as_raw_fd())), &pin) {
                 Ok(()) => return Ok(vault),
                 Err(error) if error.errno == Errno::EINVAL => refused = Some(error),

@@ -10,5 +10,6 @@ mod common;
 mod served;
 
 mod daemon;
+mod errors;
 mod loops;
 mod state;
