@@ -44,7 +44,7 @@ fn no_command_allocates() {
     let config = Config { slots: SLOTS, slots_max: SLOTS, empty: Empty::Wait, quotas, ..Config::default() };
     let mut fx = Effects::with_capacity(SLOTS, WAITERS_MAX);
     let store = Records(Memory::new(SLOTS));
-    let mut ledger = Ledger::open(store, Settings::of(&config), |_| Observed::Whole, 0, &mut fx);
+    let mut ledger = Ledger::open(store, Settings::of(&config), |_| Observed::Whole, &[], 0, &mut fx);
     let mut scrubs: Vec<Lease> = Vec::with_capacity(1_024);
     let mut leases: Vec<Lease> = Vec::with_capacity(1_024);
     let mut worst = 0;
@@ -61,7 +61,7 @@ fn no_command_allocates() {
             if let Ok(Outcome::Granted(grant)) = ledger.lease(&request, round, &mut fx) {
                 leases.clear();
                 leases.extend_from_slice(fx.leases(grant));
-                ledger.reply_leaves(&leases);
+                ledger.reply_left(&leases);
                 let last = u8::try_from(round % 251).expect("small");
                 let binding = Binding {
                     vni: count,

@@ -453,7 +453,8 @@ fn guest_of(world: &World, slot: &std::os::fd::OwnedFd) -> std::os::fd::OwnedFd 
     let netns = netslot::sys::thread::apart(|| {
         netslot::sys::netns::make().expect("root");
         netslot::sys::netns::current().expect("our own")
-    });
+    })
+    .expect("a thread");
     fs::create_dir_all("/run/netns").expect("a directory");
     let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&netns));
     std::os::unix::fs::symlink(path, "/run/netns/guest").expect("a name");

@@ -23,6 +23,7 @@ ethtool                          ethtool
 /usr/lib/cni/bridge              containernetworking-plugins
 /usr/lib/podman/netavark         netavark
 jq                               jq
+strace                           strace
 nsenter                          util-linux
 ps                               procps
 systemd-analyze                  systemd

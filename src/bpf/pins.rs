@@ -11,7 +11,7 @@ use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LedgerRecord, Tena
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::load::DatapathError;
-use crate::sys::bpf;
+use crate::sys::{bpf, fault};
 
 /// Elements of the map that holds what the programs are told.
 const ONE: u32 = 1;
@@ -117,7 +117,11 @@ pub(super) fn unlink(path: &Path) -> Result<(), DatapathError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DatapathError::Call { call: "unlink", path: path.into(), error })
         }
-        _ => Ok(()),
+        Ok(()) => {
+            fault::point();
+            Ok(())
+        }
+        Err(_) => Ok(()),
     }
 }
 
@@ -139,5 +143,7 @@ pub(super) fn replace(path: &Path, object: impl AsFd) -> Result<(), DatapathErro
     // Left by a start that was killed between pin and move.
     unlink(&next)?;
     bpf::pin(object, &next).map_err(|error| DatapathError::Pin { path: next.clone(), error })?;
-    fs::rename(&next, path).map_err(|error| DatapathError::Call { call: "rename", path: next, error })
+    fs::rename(&next, path).map_err(|error| DatapathError::Call { call: "rename", path: next, error })?;
+    fault::point();
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The pinned maps as the rest of netslot sees them: the ledger's store, and counters that add up over processors.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use netslot_abi::{BindingRecord, CounterRecord, LedgerRecord, TenantKey, bind_mode};
@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use crate::ledger::{Cells, Records, Store, StoreError, WORDS};
 use crate::slot::SlotId;
+use crate::sys::fault;
 use crate::sys::mmap::Mapping;
 
 /// The `ledger` and `bindings` maps as the words they are made of.
@@ -42,6 +43,11 @@ impl Cells for MapCells {
     fn binding(&self, slot: SlotId) -> &[AtomicU64; WORDS] {
         Self::record(&self.bindings, slot)
     }
+
+    fn put(&self, cell: &AtomicU64, word: u64, order: Ordering) {
+        cell.store(word, order);
+        fault::point();
+    }
 }
 
 /// Which slot a tenant's address leads to.
@@ -53,6 +59,7 @@ impl Tenants {
         for key in old.0.keys() {
             let key = key?;
             self.0.insert(key, old.0.get(&key, 0)?, 0)?;
+            fault::point();
         }
         Ok(())
     }
@@ -92,7 +99,10 @@ impl MapStore {
             return Ok(());
         }
         match self.tenants.0.remove(&zerocopy::transmute!(*key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) | Err(MapError::KeyNotFound) => {
+                fault::point();
+                Ok(())
+            }
             Err(error) => Err(refused(&error)),
         }
     }
@@ -143,6 +153,7 @@ impl Store for MapStore {
             let value = slot.number().to_ne_bytes();
             let key: [u8; size_of::<TenantKey>()] = zerocopy::transmute!(key);
             self.tenants.0.insert(key, value, 0).map_err(|error| refused(&error))?;
+            fault::point();
         }
         self.records.store_binding(slot, record)?;
         for key in keys(&old).filter(|key| keys(record).all(|kept| kept != *key)) {

@@ -7,6 +7,7 @@ use super::signals::Stop;
 use super::{Context, Exit, Failure, pool, progress};
 use crate::cli::DestroyArgs;
 use crate::execute::{self, PassError, Progress};
+use crate::sys::outbox::Outbox;
 
 /// Runs the command.
 ///
@@ -29,6 +30,8 @@ pub fn run(args: &DestroyArgs, context: &Context, out: &mut Output) -> Result<Ex
         Some(exit) => Failure::because(exit, format!("{error}; run `netslot destroy` again to take the rest down")),
         None => Failure::from(error),
     })?;
+    // Last: its leases are gone.
+    Outbox::delete(&config.run_dir)?;
     if out.json() {
         out.value(&DestroyedJson { slots: done.slots, seconds: done.took.as_secs_f64() })?;
     } else if done.slots == 0 {

@@ -39,6 +39,7 @@ use crate::config::Config;
 use crate::config::load::{self, LoadError};
 use crate::config::parse::{Loaded, Overrides};
 use crate::logger;
+use crate::sys::fault;
 use output::Output;
 
 /// Why a command did not do what it was asked: a text for people and a code for scripts.
@@ -159,7 +160,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     logger::start(logger::level(cli.global.verbose, cli.global.quiet), cli.global.kmsg);
     let mut out = Output::stdout(cli.global.json);
-    let done = run(&cli, &mut out).and_then(|exit| Ok(out.flush().map(|()| exit)?));
+    let done = with_fault(|| run(&cli, &mut out).and_then(|exit| Ok(out.flush().map(|()| exit)?)));
     let exit = done.unwrap_or_else(|failure| {
         if let Some(message) = failure.message() {
             log::error!("{message}");
@@ -167,6 +168,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         failure.exit()
     });
     exit.into()
+}
+
+/// Runs the command under `NETSLOT_FAULT`, where that is set; says how far it was from being killed.
+fn with_fault(command: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let Some(deadly) = fault::arm().map_err(|error| Failure::new(Exit::Usage, error))? else { return command() };
+    log::warn!("{} is set: this process is killed after its change number {deadly}", fault::VARIABLE);
+    let done = command();
+    log::warn!("{}: {} changes made", fault::VARIABLE, deadly - fault::left().unwrap_or(deadly));
+    done
 }
 
 fn run(cli: &Cli, out: &mut Output) -> Result<Exit, Failure> {

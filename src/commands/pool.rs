@@ -11,6 +11,7 @@ use crate::execute::PassError;
 use crate::ledger::{Records, Store as _};
 use crate::slot::SlotId;
 use crate::sys::lock::{Lock, LockError};
+use crate::sys::outbox::OutboxError;
 
 impl From<PassError> for Failure {
     fn from(error: PassError) -> Self {
@@ -47,6 +48,12 @@ impl From<PassError> for Failure {
 /// [`LockError::Held`] while a daemon serves the pool.
 pub fn lock_serving(config: &Config) -> Result<Lock, LockError> {
     Lock::take(&config.run_dir.join("serve.lock"))
+}
+
+impl From<OutboxError> for Failure {
+    fn from(error: OutboxError) -> Self {
+        Self::new(Exit::Failed, error)
+    }
 }
 
 impl From<DatapathError> for Failure {

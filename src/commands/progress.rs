@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::execute::{Now, Progress};
+use crate::sys::thread;
 
 /// Between two drawings of the bar: fast enough to look alive, slow enough to cost nothing.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -23,7 +24,8 @@ pub fn shown<R>(progress: &Progress, work: impl FnOnce() -> R) -> R {
     let every = if terminal { BAR_EVERY } else { LINE_EVERY };
     std::thread::scope(|scope| {
         let (done, wait) = channel::<()>();
-        scope.spawn(move || {
+        // Without it the work goes on unseen.
+        let _ = thread::beside(scope, move || {
             while wait.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 let now = progress.now();
                 if now.total > 0 {

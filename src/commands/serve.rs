@@ -31,6 +31,7 @@ impl From<ServeError> for Failure {
             | ServeError::Elsewhere(_)
             | ServeError::Maps(_)
             | ServeError::Blueprint(_)
+            | ServeError::Outbox(_)
             | ServeError::Vault(_)
             | ServeError::Netlink(_)
             | ServeError::NotASocket(_)

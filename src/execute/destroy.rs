@@ -34,12 +34,13 @@ pub struct Destroyed {
 /// [`PassError`]; what is left is taken down by another call.
 pub fn destroy(config: &Config, stop: &AtomicBool, progress: &Progress) -> Result<Destroyed, PassError> {
     let began = Instant::now();
-    let Some(vault) = Vault::open(&config.run_dir)? else {
-        bpf::remove(&config.bpf_dir)?;
-        return Ok(Destroyed { slots: 0, took: began.elapsed() });
-    };
     let _alone = Lock::take(&config.run_dir.join("pass.lock"))?;
     Knobs::repair(&config.run_dir);
+    let Some(vault) = Vault::open(&config.run_dir)? else {
+        bpf::remove(&config.bpf_dir)?;
+        Vault::clear(&config.run_dir)?;
+        return Ok(Destroyed { slots: 0, took: began.elapsed() });
+    };
     let slots = vault.slots()?.len();
     {
         let _turned = Knobs::turn(&config.run_dir).map_err(|error| PassError::File {

@@ -175,6 +175,7 @@ impl From<Halt<PassError>> for PassError {
     fn from(halt: Halt<Self>) -> Self {
         match halt {
             Halt::Failed(error) => error,
+            Halt::NoThread(errno) => Self::Call { call: "start a thread", errno },
             Halt::Stopped => Self::Stopped,
         }
     }
@@ -192,6 +193,7 @@ fn hint(errno: Errno) -> &'static str {
         Errno::ENOSPC => {
             ": a limit of this host is reached; see user.max_net_namespaces and fs.mount-max, or run netslot check"
         }
+        Errno::EAGAIN => ": too many threads; raise RLIMIT_NPROC (ulimit -u), or TasksMax= in the unit",
         Errno::EMFILE => ": too few file descriptors; raise RLIMIT_NOFILE (ulimit -n)",
         Errno::ENOMEM | Errno::ENOBUFS => ": out of memory; netslot check tells what so many slots need",
         Errno::EOPNOTSUPP => ": this kernel lacks it; netslot check tells what is missing",

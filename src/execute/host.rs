@@ -19,6 +19,7 @@ use crate::netlink::{Batch, Socket, route};
 use crate::plan::diff::Make;
 use crate::plan::{Blueprint, Part, Parts};
 use crate::slot::SlotId;
+use crate::sys::fault;
 
 /// Between two looks at carriers that are not on yet: linkwatch's urgent work runs within a millisecond or two.
 const SETTLE_PAUSE: Duration = Duration::from_millis(2);
@@ -193,7 +194,7 @@ impl Host<'_> {
             let name = self.blueprint.slot(make.slot).host_end.name;
             let path = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
             match fs::write(&path, "1") {
-                Ok(()) => {}
+                Ok(()) => fault::point(),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {} // a kernel without IPv6
                 Err(error) => return Err(PassError::File { call: "write", path, error }),
             }

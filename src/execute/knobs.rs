@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::fault;
+
 /// A knob, the value a pass wants, and what it costs to go without.
 struct Knob {
     path: &'static str,
@@ -96,7 +98,12 @@ pub fn look() -> Vec<Seen> {
 impl Knobs {
     /// Turns back what an earlier pass, killed, left turned.
     pub fn repair(run_dir: &Path) {
-        restore(&run_dir.join("host-knobs"));
+        let record = run_dir.join("host-knobs");
+        // Killed before it had its name, and so before anything was turned.
+        if fs::remove_file(fresh(&record)).is_ok() {
+            fault::point();
+        }
+        restore(&record);
     }
 
     /// Turns what can be turned.
@@ -119,13 +126,16 @@ impl Knobs {
             }
         }
         // Whole or not at all: a kill in between must not leave half a record of values already changed.
-        let fresh = record.with_extension("new");
+        let fresh = fresh(&record);
         fs::write(&fresh, old)?;
+        fault::point();
         fs::rename(&fresh, &record)?;
+        fault::point();
         for knob in turn {
             if let Err(e) = fs::write(knob.path, knob.wanted) {
                 out_of_reach.push(OutOfReach { path: knob.path, error: e.to_string(), cost: knob.cost });
             }
+            fault::point();
         }
         Ok((Self { record }, out_of_reach))
     }
@@ -135,6 +145,11 @@ impl Drop for Knobs {
     fn drop(&mut self) {
         restore(&self.record);
     }
+}
+
+/// The name under which the record is written.
+fn fresh(record: &Path) -> PathBuf {
+    record.with_extension("new")
 }
 
 fn wants(knob: &Knob, value: &str) -> bool {
@@ -155,10 +170,12 @@ fn restore(record: &Path) {
         {
             log::warn!("{path} could not be set back to '{value}': {e}; set it by hand");
         }
+        fault::point();
     }
     if let Err(e) = fs::remove_file(record) {
         log::warn!("{} could not be removed: {e}", record.display());
     }
+    fault::point();
 }
 
 #[cfg(test)]

@@ -4,20 +4,26 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use nix::errno::Errno;
+
+use crate::sys::thread;
+
 /// Why not all items were worked on.
 #[derive(Debug)]
 pub enum Halt<E> {
     /// An item, or a thread's preparation, failed.
     Failed(E),
+    /// Not even one thread could be started.
+    NoThread(Errno),
     /// Asked to stop.
     Stopped,
 }
 
-/// Runs `work` on every item, on up to `threads` threads, each with its own state from `prepare`. Items are begun in
-/// order. A thread never returns to other work: it may leave its namespaces.
+/// Runs `work` on every item, on up to `threads` threads, or on as many as can be had, each with its own state from
+/// `prepare`. Items are begun in order. A thread never returns to other work: it may leave its namespaces.
 ///
 /// # Errors
-/// The first failure, or [`Halt::Stopped`]; items begun before it are finished, later ones never begun.
+/// The first failure, or another [`Halt`]; items begun before it are finished, later ones never begun.
 pub fn for_each<T: Sync, S, E: Send>(
     threads: usize,
     items: &[T],
@@ -36,16 +42,22 @@ pub fn for_each<T: Sync, S, E: Send>(
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(items.len()) {
-            scope.spawn(|| {
-                if let Err(error) = run() {
-                    halted.store(true, Ordering::Relaxed);
-                    failure.lock().expect("no holder panics").get_or_insert(error);
-                }
-            });
+    let run = || {
+        if let Err(error) = run() {
+            halted.store(true, Ordering::Relaxed);
+            failure.lock().expect("no holder panics").get_or_insert(error);
         }
-    });
+    };
+    std::thread::scope(|scope| {
+        for started in 0..threads.min(items.len()) {
+            match thread::beside(scope, run) {
+                Ok(_) => {}
+                Err(errno) if started == 0 => return Err(Halt::NoThread(errno)),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    })?;
     match failure.into_inner().expect("no holder panics") {
         Some(error) => Err(Halt::Failed(error)),
         None if next.load(Ordering::Relaxed) < items.len() => Err(Halt::Stopped),

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use super::error::PassError;
 use crate::netlink::observed::Link;
 use crate::netlink::{Socket, route};
-use crate::sys::{netns, thread};
+use crate::sys::{fault, netns, thread};
 
 /// What a slot's namespace starts with, below /proc/sys/net. With IPv6 it stays silent (no address made, no router
 /// asked, no duplicate looked for) though it cannot be switched off here: `disable_ipv6` is never inherited
@@ -77,6 +77,7 @@ impl Template {
             let bare = Socket::open()?.dump(route::dump_links, Link::read)?.len() == 1;
             Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6, tunnels), bare))
         })
+        .map_err(failed("start a thread"))?
         .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, tunnels, inherited, bare })
     }
 
@@ -118,10 +119,13 @@ fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'st
 fn write_all(sysctls: &OwnedFd, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
     for (name, value) in wanted(ipv6, tunnels) {
         match openat(sysctls, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(fd) => File::from(fd).write_all(value.as_bytes()).map_err(|error| {
-                let path = PathBuf::from("/proc/sys/net").join(name);
-                PassError::File { call: "write", path, error }
-            })?,
+            Ok(fd) => {
+                File::from(fd).write_all(value.as_bytes()).map_err(|error| {
+                    let path = PathBuf::from("/proc/sys/net").join(name);
+                    PassError::File { call: "write", path, error }
+                })?;
+                fault::point();
+            }
             Err(Errno::ENOENT) if name.starts_with("ipv6/") => {} // a kernel without IPv6
             Err(errno) => return Err(failed("open a sysctl of a new namespace")(errno)),
         }

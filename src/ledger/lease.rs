@@ -116,19 +116,22 @@ impl<S: Store> Ledger<S> {
         fx.grant_since(first)
     }
 
-    /// Says that the reply with these leases is being handed to the kernel, in one message for all of them.
+    /// Says that the reply with these leases, one message for all of them, has left.
     ///
-    /// Called right *before* `sendmsg`, with nothing in between: a process killed inside that call has its message queued
-    /// all the same, since a non-blocking send on a Unix socket waits for nothing. Marked after it, a kill in between
-    /// would give back what a client holds. What is left is a kill within the few instructions between the last mark and
-    /// the system call: such a lease stays, nobody knows of it, and `list` shows it with its owner.
-    pub fn reply_leaves(&mut self, leases: &[Lease]) {
+    /// A crash between the two is no loss where the caller can tell afterwards that it had left: see [`Ledger::open`].
+    pub fn reply_left(&mut self, leases: &[Lease]) {
+        self.mark_answered(leases);
         self.verify();
+    }
+
+    pub(super) fn mark_answered(&mut self, leases: &[Lease]) {
         for lease in leases {
             let Ok(slot) = self.leased(lease.slot, lease.generation) else { continue };
             let record = &mut self.slots[slot.index()].record;
-            record.flags &= !ledger_flag::UNSENT;
-            self.store.store_ledger(slot, record);
+            if record.flags & ledger_flag::UNSENT != 0 {
+                record.flags &= !ledger_flag::UNSENT;
+                self.store.store_ledger(slot, record);
+            }
         }
     }
 

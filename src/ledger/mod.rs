@@ -4,9 +4,9 @@
 //! Commands change it, an argument gives them the time (nanoseconds of `CLOCK_BOOTTIME`), a [`Store`] keeps its records,
 //! and [`Effects`] tell the caller what else has to happen. After [`Ledger::open`] no command allocates.
 //!
-//! One ordering rule: *store, then reply*. A grant is stored as unsent; [`Ledger::reply_leaves`] is called right before
-//! the reply's `sendmsg`, [`Ledger::undo`] where that fails. A crash before it finds the leases unsent and gives them
-//! back; one after it leaves them to a client that has its reply in its receive queue.
+//! One ordering rule: *store, then reply*. A grant is stored as unsent; [`Ledger::reply_left`] is called when the reply has
+//! left, [`Ledger::undo`] where it could not. A crash finds the leases unsent and gives them back, but for those of the
+//! reply that the caller knows to have left: they stay with a client that has it in its receive queue.
 //!
 //! One arbitration rule: kernel objects come from the configuration, leases from the records; a slot in which the two
 //! disagree is quarantined.

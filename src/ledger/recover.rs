@@ -20,13 +20,15 @@ type GrantKey = (u64, Owner);
 impl<S: Store> Ledger<S> {
     /// Takes over the store's records and brings them in line with the kernel objects that exist.
     ///
-    /// Leases stay; one that was never answered is given back, and so are its siblings of the same request. What was
-    /// being scrubbed is scrubbed again. What the records and `observed` disagree on is quarantined.
+    /// Leases stay; one that was never answered is given back, and so are its siblings of the same request. `answered` are
+    /// the leases of the last reply, if it left: they were, whatever their records say. What was being scrubbed is
+    /// scrubbed again. What the records and `observed` disagree on is quarantined.
     /// `fx` then says what to scrub, which holders to watch, and what was quarantined.
     pub fn open(
         store: S,
         settings: Settings,
         observed: impl Fn(SlotId) -> Observed,
+        answered: &[Lease],
         now_ns: u64,
         fx: &mut Effects,
     ) -> Self {
@@ -53,6 +55,7 @@ impl<S: Store> Ledger<S> {
         // Every slot begins as `Building` in memory, which is what an absent record says.
         ledger.counts[SlotState::Building as usize] = slots;
         ledger.read(now_ns);
+        ledger.mark_answered(answered);
         let unsent = ledger.unsent_grants();
         ledger.restore_owners(fx);
         for slot in SlotId::first(slots) {

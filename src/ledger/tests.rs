@@ -22,7 +22,7 @@ fn open(store: Records<Memory>, settings: Settings) -> (Pool, Effects) {
     let mut fx = Effects::with_capacity(store.slots(), 16);
     let slots = settings.slots;
     let observed = |s: SlotId| if s.number() < slots { Observed::Whole } else { Observed::Absent };
-    let pool = Ledger::open(store, settings, observed, 0, &mut fx);
+    let pool = Ledger::open(store, settings, observed, &[], 0, &mut fx);
     (pool, fx)
 }
 
@@ -47,7 +47,7 @@ fn take(pool: &mut Pool, holder: HolderId, count: u32, policy: Policy) -> Vec<Le
     let request = Request { policy, ..ask(holder, 0, count) };
     let Ok(Outcome::Granted(grant)) = pool.lease(&request, MS, &mut fx) else { panic!("{count} slots are there") };
     let leases = fx.leases(grant).to_vec();
-    pool.reply_leaves(&leases);
+    pool.reply_left(&leases);
     leases
 }
 

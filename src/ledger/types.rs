@@ -283,7 +283,7 @@ pub struct Grant {
 /// What a lease request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Stored; call [`super::Ledger::reply_leaves`] right before the reply is sent.
+    /// Stored; call [`super::Ledger::reply_left`] when the reply is sent.
     Granted(Grant),
     /// Queued: an [`Effect::Granted`] or [`Effect::Refused`] with its ticket will follow.
     Waiting,

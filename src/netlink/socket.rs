@@ -12,7 +12,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use super::batch::Batch;
 use super::read::{self, DONE, DUMP_INTR, ERROR, Malformed, Message, Messages};
 use crate::limits::{BATCH_BYTES_MAX, DUMP_BYTES_MAX, NETLINK_WAIT_S};
-use crate::sys::netns;
+use crate::sys::{fault, netns};
 
 /// A dump that the kernel reports as torn is asked for again this often: a table that changes under every one of
 /// them is being rewritten, and its state means nothing.
@@ -169,7 +169,9 @@ impl Socket {
     /// # Errors
     /// [`SocketError`]; what was done of the batch is then unknown.
     pub fn send(&mut self, batch: &mut Batch) -> Result<Vec<Refusal>, SocketError> {
-        self.ask(batch, |_| ())
+        let refusals = self.ask(batch, |_| ())?;
+        fault::point();
+        Ok(refusals)
     }
 
     /// As [`Socket::send`], for a batch of questions: `hear` gets each message that answers one.
@@ -244,6 +246,7 @@ impl Socket {
         let bytes = transaction.as_bytes();
         self.make_room(bytes.len())?;
         self.raw.send(bytes, 0).map_err(self.call("send"))?;
+        fault::point();
         let last = transaction.len().saturating_sub(2);
         let mut first: Option<Refusal> = None;
         self.receive(|message| {

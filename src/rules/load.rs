@@ -11,6 +11,7 @@ use super::image::{Image, Purpose, Source, is_image};
 use super::source;
 use crate::limits::{RULES_IMAGE_BYTES_MAX, RULES_TEXT_BYTES_MAX};
 use crate::slot::LinkName;
+use crate::sys::fault;
 
 /// A rules file: one of both.
 #[derive(Debug)]
@@ -86,5 +87,6 @@ pub fn keep(path: &Path, image: &Image) -> Result<(), RulesError> {
     beside.push(".new");
     let beside = PathBuf::from(beside);
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    fault::point();
     written.map_err(|error: io::Error| RulesError::File { call: "write", path: path.into(), error })
 }

@@ -31,6 +31,7 @@ pub fn within<R: Send>(
         }
         work()
     })
+    .map_err(|errno| RulesError::Scratch { call: "start a thread", errno })?
 }
 
 /// Bridges all three: nothing that rules can tell.

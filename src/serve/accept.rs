@@ -94,7 +94,7 @@ impl Daemon {
         let len =
             frame::write_refusal(VERSION_MAX, 0, &refusal, &mut self.frame[..]).expect("every message fits a frame");
         // One that does not get it sees the end of the connection all the same.
-        let _ = seqpacket::send(socket, &self.frame[..len], std::iter::empty(), || ());
+        let _ = seqpacket::send(socket, &self.frame[..len], std::iter::empty());
     }
 
     /// Ends a connection: its waiting requests, and its leases as their policy says.

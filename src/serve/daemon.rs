@@ -33,6 +33,7 @@ use crate::ledger::{Effects, HolderId, Lease, Ledger};
 use crate::limits::NAMES_PER_TURN;
 use crate::netlink;
 use crate::slot::SlotId;
+use crate::sys::outbox::Outbox;
 use crate::sys::{clock, seqpacket};
 
 /// Tokens of the single sources; connections have their holder's number, processes that and [`PROCESSES`].
@@ -99,6 +100,7 @@ pub(super) struct Parts {
     pub listener: Listener,
     pub links: netlink::Listener,
     pub ledger: Ledger<MapStore>,
+    pub outbox: Outbox,
     pub netns: Box<[Option<OwnedFd>]>,
     pub publisher: Publisher,
     pub shop: Arc<Shop>,
@@ -115,6 +117,8 @@ pub(super) struct Daemon {
     pub listener: Listener,
     pub links: netlink::Listener,
     pub ledger: Ledger<MapStore>,
+    /// The grant that is being answered, for whoever comes after this process.
+    pub outbox: Outbox,
     /// Effects of the command under way.
     pub fx: Effects,
     pub netns: Box<[Option<OwnedFd>]>,
@@ -182,6 +186,7 @@ impl Daemon {
             listener: parts.listener,
             links: parts.links,
             ledger: parts.ledger,
+            outbox: parts.outbox,
             fx,
             netns: parts.netns,
             peers: (0..holders).map(|_| Peer::default()).collect(),
@@ -319,7 +324,7 @@ impl Daemon {
     ) -> Result<(), Errno> {
         match self.connection(holder) {
             Some(connection) if !connection.talk.closing => {
-                seqpacket::send(&connection.socket, &self.frame[..len], fds, || ())
+                seqpacket::send(&connection.socket, &self.frame[..len], fds)
             }
             _ => Err(Errno::EPIPE),
         }

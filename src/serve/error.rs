@@ -9,6 +9,7 @@ use crate::bpf::DatapathError;
 use crate::execute::{Broken, PassError};
 use crate::netlink::SocketError;
 use crate::sys::lock::LockError;
+use crate::sys::outbox::OutboxError;
 use crate::sys::vault::VaultError;
 
 /// Why the daemon does not start, or stops by itself. Leases stay in every case.
@@ -35,6 +36,9 @@ pub enum ServeError {
     /// What the slots should be cannot be told.
     #[error(transparent)]
     Blueprint(PassError),
+    /// The note of the last reply cannot be used.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
     /// The vault cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -58,6 +58,7 @@ use crate::scrub::Site;
 use crate::slot::SlotId;
 use crate::sys::clock;
 use crate::sys::lock::Lock;
+use crate::sys::outbox::Outbox;
 
 /// Serves the pool until SIGTERM or SIGINT. With `up`, makes or repairs it first, and begins to serve once
 /// `ready_after` slots are there.
@@ -186,7 +187,10 @@ impl Start {
         unmade.iter().for_each(|slot| seen.netns[slot.index()] = None);
         let settings = Settings { tunnels: pool::tunnels(&config)?, ..Settings::of(&config) };
         let observed = |slot: SlotId| -> Observed { seen.observed(slot) };
-        let ledger = Ledger::open(store, settings, observed, started_ns, &mut fx);
+        let outbox = Outbox::open_or_make(&config.run_dir)?;
+        let ledger = Ledger::open(store, settings, observed, &outbox.sent(), started_ns, &mut fx);
+        // Now the records say it themselves.
+        outbox.clear();
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
         let blueprint = execute::standing_blueprint(&config, mtu).map_err(ServeError::Blueprint)?;
         let site = Site::open(&config, blueprint).map_err(ServeError::file("open", "/dev/net"))?;
@@ -215,6 +219,7 @@ impl Start {
             listener,
             links,
             ledger,
+            outbox,
             netns: seen.netns,
             publisher,
             shop: Arc::clone(&shop),

@@ -21,6 +21,7 @@ use super::error::ServeError;
 use crate::address;
 use crate::limits::NAME_DELAY_MS;
 use crate::slot::SlotId;
+use crate::sys::fault;
 
 /// Name of a slot's namespace, as in the vault.
 pub type Name = Text<NETNS_NAME_BYTES_MAX>;
@@ -141,13 +142,14 @@ impl Publisher {
         if let Err(errno) = made {
             log::warn!("slot {slot} is not shown as {}: symlink: {errno}", self.path.join(name.as_str()).display());
         }
+        fault::point();
         made.is_ok()
     }
 
     fn unlink(&self, slot: SlotId) {
         let name = name(slot);
         match unlinkat(&self.dir, name.as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
+            Ok(()) | Err(Errno::ENOENT) => fault::point(),
             Err(errno) => log::warn!("unlink {}: {errno}", self.path.join(name.as_str()).display()),
         }
     }

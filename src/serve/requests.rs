@@ -171,19 +171,21 @@ impl Daemon {
         }
         let len = frame::write_reply::<request::Lease>(version, id, &self.lease_reply, &mut self.frame[..])
             .expect("every message fits a frame");
-        // The parts by name: the ledger is told while the rest is being sent.
-        let Self { ledger, grant, frame, netns, peers, undo, .. } = self;
+        let Self { ledger, grant, frame, netns, outbox, peers, undo, .. } = self;
         let connection = peers[holder.index()].connection.as_mut().filter(|connection| !connection.talk.closing);
         let Some(connection) = connection else { return undo.extend_from_slice(grant) };
-        let (socket, bytes, leaves) = (&connection.socket, &frame[..len], || ledger.reply_leaves(grant));
+        let (socket, bytes) = (&connection.socket, &frame[..len]);
         let netns = |lease: &Lease| netns[lease.slot.index()].as_ref().expect("a leased slot's is open").as_fd();
         let sent = match fds {
-            Fds::None => seqpacket::send(socket, bytes, std::iter::empty(), leaves),
-            Fds::Netns => seqpacket::send(socket, bytes, grant.iter().map(netns), leaves),
-            Fds::These(fds) => seqpacket::send(socket, bytes, fds.iter().map(OwnedFd::as_fd), leaves),
+            Fds::None => outbox.send(socket, bytes, std::iter::empty(), grant),
+            Fds::Netns => outbox.send(socket, bytes, grant.iter().map(netns), grant),
+            Fds::These(fds) => outbox.send(socket, bytes, fds.iter().map(OwnedFd::as_fd), grant),
         };
         match sent {
-            Ok(()) => connection.talk.sent_grant(grant),
+            Ok(()) => {
+                ledger.reply_left(grant);
+                connection.talk.sent_grant(grant);
+            }
             Err(errno) => {
                 undo.extend_from_slice(grant);
                 self.lost_touch(holder, errno);

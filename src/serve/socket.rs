@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::Mode;
 
 use super::error::ServeError;
-use crate::sys::seqpacket;
+use crate::sys::{fault, seqpacket};
 
 /// The group that may talk to the daemon, where the host has it.
 const GROUP: &str = "netslot";
@@ -41,6 +41,7 @@ impl Listener {
         match fs::symlink_metadata(path) {
             Ok(file) if file.file_type().is_socket() => {
                 fs::remove_file(path).map_err(ServeError::file("remove the old socket", path))?;
+                fault::point();
             }
             Ok(_) => return Err(ServeError::NotASocket(path.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -50,7 +51,10 @@ impl Listener {
         let fd = seqpacket::listen_at(path, Mode::from_bits_truncate(0o660))
             .map_err(|errno| ServeError::file("listen at", path)(errno.into()))?;
         match group_id(GROUP) {
-            Some(gid) => chown(path, None, Some(gid)).map_err(ServeError::file("chown to the group netslot", path))?,
+            Some(gid) => {
+                chown(path, None, Some(gid)).map_err(ServeError::file("chown to the group netslot", path))?;
+                fault::point();
+            }
             None => log::info!("there is no group '{GROUP}': only root can use {}", path.display()),
         }
         Ok(Self { fd, path: Some(path.into()) })
@@ -58,10 +62,10 @@ impl Listener {
 
     /// Removes the file, if it is ours.
     pub fn close(self) {
-        if let Some(path) = self.path
-            && let Err(error) = fs::remove_file(&path)
-        {
-            log::debug!("remove {}: {error}", path.display());
+        let Some(path) = self.path else { return };
+        match fs::remove_file(&path) {
+            Ok(()) => fault::point(),
+            Err(error) => log::debug!("remove {}: {error}", path.display()),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::fault;
+
 /// `BPF_MAP_FREEZE`, linux/bpf.h.
 const MAP_FREEZE: libc::c_int = 22;
 
@@ -26,7 +28,9 @@ pub fn pin(object: impl AsFd, path: &Path) -> Result<(), Errno> {
     attributes[8..12].copy_from_slice(&object.as_fd().as_raw_fd().to_ne_bytes());
     // SAFETY: the command reads the attributes, whose length it is told, and the path, which lives until the end.
     let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_PIN, attributes.as_ptr(), attributes.len()) };
-    Errno::result(result).map(drop)
+    Errno::result(result)?;
+    fault::point();
+    Ok(())
 }
 
 /// Forbids every later write to a map by a system call.
@@ -37,7 +41,9 @@ pub fn freeze(map: impl AsFd) -> Result<(), Errno> {
     let attributes = map.as_fd().as_raw_fd().to_ne_bytes();
     // SAFETY: the command reads one u32, the map's descriptor, and is told how long its argument is.
     let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_FREEZE, attributes.as_ptr(), attributes.len()) };
-    Errno::result(result).map(drop)
+    Errno::result(result)?;
+    fault::point();
+    Ok(())
 }
 
 /// Where programs hang that neither tc nor a device's own message shows.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::fault;
+
 /// A held lock; let go when dropped.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its drop")] Flock<File>);
@@ -41,14 +43,17 @@ impl Lock {
         let err = |error| LockError::File { path: path.into(), error };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(err)?;
+            fault::point();
         }
         // Not truncated at open: the content is the holder's until the lock is ours.
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(err)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
+                fault::point();
                 held.set_len(0).map_err(err)?;
                 held.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(err)?;
+                fault::point();
                 Ok(Self(held))
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {

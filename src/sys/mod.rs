@@ -4,9 +4,11 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod fault;
 pub mod lock;
 pub mod mmap;
 pub mod netns;
+pub mod outbox;
 pub mod packet;
 pub mod pidfd;
 pub mod procfs;

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::thread;
+use super::{fault, thread};
 
 mod ioctl {
     // linux/sockios.h: SIOCGSKNS, the namespace of a socket as an fd.
@@ -19,7 +19,9 @@ mod ioctl {
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, ENOSPC past `user.max_net_namespaces`.
 pub fn make() -> Result<(), Errno> {
-    unshare(CloneFlags::CLONE_NEWNET)
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    fault::point();
+    Ok(())
 }
 
 /// Puts the calling thread into that namespace.
@@ -52,10 +54,10 @@ pub fn of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// Runs `work` on a thread of its own inside that namespace, so that no thread of ours is ever left in a wrong one.
 ///
 /// # Errors
-/// Those of [`enter`].
+/// Those of [`enter`] and of [`thread::apart`].
 ///
 /// # Panics
 /// Where `work` does.
 pub fn within<R: Send>(netns: impl AsFd + Send, work: impl FnOnce() -> R + Send) -> Result<R, Errno> {
-    thread::apart(|| enter(netns).map(|()| work()))
+    thread::apart(|| enter(netns).map(|()| work()))?
 }

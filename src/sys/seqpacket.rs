@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -13,6 +14,8 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
+
+use super::fault;
 
 /// Fds that one message carries: a namespace and a tap for each slot of a lease.
 pub const FDS_MAX: usize = 2 * crate::limits::LEASE_SLOTS_MAX as usize;
@@ -49,9 +52,11 @@ pub fn listen_at(path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
     // The file that bind makes takes the mode of the socket's own inode (unix_bind_bsd, net/unix/af_unix.c).
     fchmod(&fd, mode)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    fault::point();
     // As many as the host allows (net.core.somaxconn, to which the kernel cuts it): clients that find the queue full
     // wait in connect(2).
     listen(&fd, Backlog::new(i32::from(i16::MAX)).unwrap_or(Backlog::MAXCONN))?;
+    fault::point();
     Ok(fd)
 }
 
@@ -153,8 +158,7 @@ pub fn receive(socket: &impl AsFd, room: &mut [u8]) -> Result<Received, Errno> {
     })
 }
 
-/// Sends a datagram with those fds, at most [`FDS_MAX`], whole or not at all, without waiting. `before` is called when all
-/// else is done but the system call itself.
+/// Sends a datagram with those fds, at most [`FDS_MAX`], whole or not at all, without waiting.
 ///
 /// # Errors
 /// EAGAIN where the peer has left too much unread; EPIPE or ECONNRESET where it is gone; ETOOMANYREFS where too many fds
@@ -163,7 +167,66 @@ pub fn send<'a>(
     socket: &impl AsFd,
     bytes: &[u8],
     fds: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
-    before: impl FnOnce(),
+) -> Result<(), Errno> {
+    with_message(bytes, fds, |message| {
+        // SAFETY: the kernel reads the message and what it leads to, all of which live through the call.
+        let result = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), message, SEND_FLAGS) };
+        Errno::result(result).map(drop)
+    })
+}
+
+/// As [`send`], and has the kernel write the message's length into the last of those words, if it has taken the message,
+/// within the same call. The last word must be 0; the others are overwritten.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_noted<'a>(
+    socket: &impl AsFd,
+    bytes: &[u8],
+    fds: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
+    note: &[AtomicU64; NOTE_WORDS],
+) -> Result<(), Errno> {
+    with_message(bytes, fds, |message| {
+        for (cell, word) in note.iter().zip(as_words(message)) {
+            cell.store(word, Ordering::Release);
+        }
+        let one: libc::c_uint = 1;
+        // SAFETY: the words are a `struct mmsghdr` of the kernel's, aligned as one, that nobody else changes meanwhile; it
+        // reads what they lead to, all of which lives through the call, and writes the length into the last of them, a
+        // cell that only atomics touch.
+        let result =
+            unsafe { libc::syscall(libc::SYS_sendmmsg, socket.as_fd().as_raw_fd(), note.as_ptr(), one, SEND_FLAGS) };
+        Errno::result(result).map(drop)
+    })
+}
+
+/// Words of a `struct mmsghdr`: a message, and the length that the kernel notes.
+pub const NOTE_WORDS: usize = MESSAGE_WORDS + 1;
+
+const MESSAGE_WORDS: usize = 7;
+
+const _: () = assert!(size_of::<libc::msghdr>() == MESSAGE_WORDS * 8 && size_of::<libc::mmsghdr>() == NOTE_WORDS * 8);
+
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+
+/// A message without an address as the kernel has it (`struct user_msghdr`, linux/socket.h).
+fn as_words(message: &libc::msghdr) -> [u64; MESSAGE_WORDS] {
+    let address = |pointer: usize| pointer as u64;
+    [
+        0,
+        0,
+        address(message.msg_iov.expose_provenance()),
+        message.msg_iovlen as u64,
+        address(message.msg_control.expose_provenance()),
+        message.msg_controllen as u64,
+        0,
+    ]
+}
+
+fn with_message<'a>(
+    bytes: &[u8],
+    fds: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
+    send: impl FnOnce(&libc::msghdr) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut message = empty_message();
@@ -182,16 +245,13 @@ pub fn send<'a>(
             *place = fd.as_raw_fd();
         }
         message.msg_control = (&raw mut control).cast();
-        // CMSG_SPACE: as CMSG_LEN, rounded up to the alignment of the header.
+        // CMSG_SPACE: as CMSG_LEN, rounded up to the alignment of the header. It lies within `control` (asserted below).
         message.msg_controllen =
             (size_of::<libc::cmsghdr>() + count * size_of::<RawFd>()).next_multiple_of(align_of::<libc::cmsghdr>());
     }
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    before();
-    // SAFETY: the kernel reads `bytes`, and of `control` what msg_controllen says, which lies within it (asserted below)
-    // and is written; all of them live through the call.
-    let result = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags) };
-    Errno::result(result).map(drop)
+    send(&message)?;
+    fault::point();
+    Ok(())
 }
 
 /// A control message with fds: the numbers stand right behind the header, which is what CMSG_DATA says too.
@@ -265,7 +325,7 @@ mod tests {
                 File::open(dir.path().join(n.to_string())).expect("opened")
             })
             .collect();
-        send(&ours, b"hello", files.iter().map(AsFd::as_fd), || ()).expect("sent");
+        send(&ours, b"hello", files.iter().map(AsFd::as_fd)).expect("sent");
         let mut room = [0; 16];
         let mut space = nix::cmsg_space!([RawFd; FDS_MAX]);
         let mut parts = [io::IoSliceMut::new(&mut room)];
@@ -295,7 +355,7 @@ mod tests {
         let (ours, theirs) = pair();
         // A pipe tells: its reader sees the end once nobody at all holds the other end.
         let (reader, writer) = nix::unistd::pipe().expect("a pipe");
-        send(&theirs, b"x", [writer.as_fd()].into_iter(), || ()).expect("sent");
+        send(&theirs, b"x", [writer.as_fd()].into_iter()).expect("sent");
         drop(writer);
         let got = receive(&ours, &mut [0; 8]);
         assert_eq!(got, Ok(Received { bytes: 1, cut: false, had_fds: true }));
@@ -305,19 +365,19 @@ mod tests {
     #[test]
     fn a_datagram_is_cut_to_the_room_and_the_end_is_an_empty_one() {
         let (ours, theirs) = pair();
-        send(&theirs, &[7; 300], none(), || ()).expect("sent");
+        send(&theirs, &[7; 300], none()).expect("sent");
         assert_eq!(receive(&ours, &mut [0; 129]), Ok(Received { bytes: 129, cut: true, had_fds: false }));
         assert_eq!(receive(&ours, &mut [0; 129]), Err(Errno::EAGAIN));
         drop(theirs);
         assert_eq!(receive(&ours, &mut [0; 8]), Ok(Received { bytes: 0, cut: false, had_fds: false }));
-        assert_eq!(send(&ours, b"x", none(), || ()), Err(Errno::EPIPE));
+        assert_eq!(send(&ours, b"x", none()), Err(Errno::EPIPE));
     }
 
     #[test]
     fn a_peer_that_closes_with_something_unread_is_told_apart() {
         let (ours, theirs) = pair();
-        send(&ours, b"unread", none(), || ()).expect("sent");
-        send(&theirs, b"last words", none(), || ()).expect("sent");
+        send(&ours, b"unread", none()).expect("sent");
+        send(&theirs, b"last words", none()).expect("sent");
         drop(theirs);
         assert_eq!(receive(&ours, &mut [0; 16]), Err(Errno::ECONNRESET), "said once, before what is left to read");
         assert_eq!(receive(&ours, &mut [0; 16]).map(|r| r.bytes), Ok(10));
@@ -328,8 +388,8 @@ mod tests {
     fn what_a_peer_may_leave_unread_is_bounded() {
         let (ours, _theirs) = pair();
         set_unread_max(&ours, 8_192).expect("set");
-        let sent = (0..10_000).take_while(|_| send(&ours, &[0; 256], none(), || ()).is_ok()).count();
+        let sent = (0..10_000).take_while(|_| send(&ours, &[0; 256], none()).is_ok()).count();
         assert!((8..100).contains(&sent), "{sent} datagrams of 256 bytes went into 8 KiB");
-        assert_eq!(send(&ours, &[0; 256], none(), || ()), Err(Errno::EAGAIN));
+        assert_eq!(send(&ours, &[0; 256], none()), Err(Errno::EAGAIN));
     }
 }

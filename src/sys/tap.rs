@@ -7,6 +7,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::libc;
 use nix::sys::stat::Mode;
 
+use super::fault;
 use crate::slot::{IfIndex, LinkName};
 
 mod ioctl {
@@ -77,13 +78,16 @@ pub fn make(dev_net: BorrowedFd<'_>, spec: &Spec) -> Result<(), TapError> {
     if let Some(owner) = spec.owner {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_owner(fd, owner.cast_signed()) }.map_err(failed("TUNSETOWNER"))?;
+        fault::point();
     }
     if let Some(group) = spec.group {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_group(fd, group.cast_signed()) }.map_err(failed("TUNSETGROUP"))?;
+        fault::point();
     }
     // SAFETY: takes a plain number.
     unsafe { ioctl::set_persist(fd, 1) }.map_err(failed("TUNSETPERSIST"))?;
+    fault::point();
     Ok(())
 }
 
@@ -123,6 +127,7 @@ fn attach(tun: BorrowedFd<'_>, name: &LinkName, flags: libc::c_int) -> Result<()
     request.ifr_ifru.ifru_flags = i16::try_from(flags).expect("below the sign bit");
     // SAFETY: the kernel reads and writes one ifreq through the pointer, which lives through the call.
     unsafe { ioctl::set_iff(tun.as_raw_fd(), &raw mut request) }.map_err(failed("TUNSETIFF"))?;
+    fault::point();
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::libc;
 
+use super::fault;
 use super::tap::{self, TapError};
 use crate::slot::LinkName;
 
@@ -77,28 +78,37 @@ fn reset(tap: BorrowedFd<'_>, owner: Option<u32>, group: Option<u32>) -> Result<
     let no_program = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
     // SAFETY: takes plain numbers.
     unsafe { ioctl::set_persist(fd, 1) }.map_err(failed("TUNSETPERSIST"))?;
+    fault::point();
     if let Some(owner) = owner {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_owner(fd, owner.cast_signed()) }.map_err(failed("TUNSETOWNER"))?;
+        fault::point();
     }
     if let Some(group) = group {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_group(fd, group.cast_signed()) }.map_err(failed("TUNSETGROUP"))?;
+        fault::point();
     }
     // The filter first: a tap keeps it as a pointer into its former holder's memory, and reads it again for whoever
     // opens the tap next without IFF_NOFILTER.
     // SAFETY: the kernel does not read the argument (tun_detach_filter), which lives through the call all the same.
     unsafe { ioctl::detach_filter(fd, &raw const no_program) }.map_err(failed("TUNDETACHFILTER"))?;
+    fault::point();
     // SAFETY: the kernel reads the four bytes of the filter's header, and no addresses behind it as its count is 0.
     unsafe { ioctl::set_tx_filter(fd, &raw const no_addresses) }.map_err(failed("TUNSETTXFILTER"))?;
+    fault::point();
     // SAFETY: takes a plain number.
     unsafe { ioctl::set_offload(fd, 0) }.map_err(failed("TUNSETOFFLOAD"))?;
+    fault::point();
     // SAFETY: here and below, the kernel reads one int through the pointer, which lives through the call.
     unsafe { ioctl::set_sndbuf(fd, &raw const sndbuf) }.map_err(failed("TUNSETSNDBUF"))?;
+    fault::point();
     // SAFETY: as above.
     unsafe { ioctl::set_vnet_hdr_bytes(fd, &raw const vnet_hdr_bytes) }.map_err(failed("TUNSETVNETHDRSZ"))?;
+    fault::point();
     // SAFETY: as above.
     unsafe { ioctl::set_vnet_le(fd, &raw const off) }.map_err(failed("TUNSETVNETLE"))?;
+    fault::point();
     // Kernels that cannot swap have nothing to set back (CONFIG_TUN_VNET_CROSS_LE).
     // SAFETY: as above.
     match unsafe { ioctl::set_vnet_be(fd, &raw const off) } {
@@ -107,8 +117,10 @@ fn reset(tap: BorrowedFd<'_>, owner: Option<u32>, group: Option<u32>) -> Result<
     }
     // SAFETY: as above; −1 takes a program away. The number's direction bits say read, and the kernel only reads.
     unsafe { ioctl::set_steering(fd, (&raw const none).cast_mut()) }.map_err(failed("TUNSETSTEERINGEBPF"))?;
+    fault::point();
     // SAFETY: as above.
     unsafe { ioctl::set_filter(fd, (&raw const none).cast_mut()) }.map_err(failed("TUNSETFILTEREBPF"))?;
+    fault::point();
     Ok(())
 }
 

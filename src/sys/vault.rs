@@ -18,13 +18,13 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{Pid, UnlinkatFlags, chdir, chroot, pivot_root, unlinkat};
 
 use crate::address;
 use crate::slot::SlotId;
-use crate::sys::thread;
+use crate::sys::{fault, thread};
 
 /// `NSFS_MAGIC`, linux/magic.h: tells a bound namespace from the empty file under it.
 const NSFS: FsType = FsType(0x6e73_6673);
@@ -71,7 +71,8 @@ impl Vault {
         let root = thread::apart(|| {
             enter(mount_namespace.as_fd()).map_err(failed("setns to", &pin))?;
             open_root().map_err(failed("open the root of", &pin))
-        })?;
+        })
+        .map_err(failed("start a thread for", &pin))??;
         Ok(Some(Self { mount_namespace, root }))
     }
 
@@ -87,6 +88,7 @@ impl Vault {
     /// [`VaultError`]: EPERM without CAP_SYS_ADMIN.
     pub fn make(run_dir: &Path) -> Result<Self, VaultError> {
         fs::create_dir_all(run_dir).map_err(|e| failed("mkdir", run_dir)(errno_of(&e)))?;
+        fault::point();
         // A mount-namespace file can only be bound where the parent mount is private: else it could propagate into
         // the namespace that it is (fs/namespace.c, do_loopback and mnt_ns_loop).
         if !is_mount_point(run_dir).map_err(failed("read the mounts for", run_dir))? {
@@ -94,12 +96,14 @@ impl Vault {
         }
         mount(None::<&str>, run_dir, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(failed("make private", run_dir))?;
+        fault::point();
         let pin = run_dir.join("vault");
         File::create(&pin).map_err(|e| failed("create", &pin)(errno_of(&e)))?;
+        fault::point();
         let mut refused = None;
         for cpu in 0..CpuSet::count() {
-            let Some(vault) = thread::apart(|| run_on(cpu).then(|| Self::furnish(run_dir))) else { continue };
-            let vault = vault?;
+            let made = thread::apart(|| run_on(cpu).then(|| Self::furnish(run_dir)));
+            let Some(vault) = made.map_err(failed("start a thread for", &pin))?.transpose()? else { continue };
             match bind(Path::new(&format!("/proc/self/fd/{}", vault.mount_namespace.as_raw_fd())), &pin) {
                 Ok(()) => return Ok(vault),
                 Err(error) if error.errno == Errno::EINVAL => refused = Some(error),
@@ -157,14 +161,35 @@ impl Vault {
     pub fn destroy(self, run_dir: &Path) -> Result<(), VaultError> {
         let pin = run_dir.join("vault");
         umount2(&pin, MntFlags::MNT_DETACH).map_err(failed("umount", &pin))?;
+        fault::point();
         match fs::remove_file(&pin).map_err(|e| errno_of(&e)) {
-            Ok(()) => {}
+            Ok(()) => fault::point(),
             // systemd from 254 on binds /run to the new root and leaves the old one under it (switch-root.c): that
             // copy of our bind is out of reach for good, and holds the vault. So nothing may be left in it.
             Err(Errno::EBUSY) => self.empty()?,
             Err(errno) => return Err(failed("unlink", &pin)(errno)),
         }
-        umount2(run_dir, MntFlags::MNT_DETACH).map_err(failed("umount", run_dir))
+        Self::clear(run_dir)
+    }
+
+    /// Takes away what is left at `run_dir` without a vault: by a pass that was killed before it had bound one there, or
+    /// a destroy that was killed after it had let go of it.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub fn clear(run_dir: &Path) -> Result<(), VaultError> {
+        let pin = run_dir.join("vault");
+        match fs::remove_file(&pin).map_err(|e| errno_of(&e)) {
+            Ok(()) => fault::point(),
+            // Busy: see above.
+            Err(Errno::ENOENT | Errno::EBUSY) => {}
+            Err(errno) => return Err(failed("unlink", &pin)(errno)),
+        }
+        if is_bound_to_itself(run_dir).map_err(failed("read the mounts for", run_dir))? {
+            umount2(run_dir, MntFlags::MNT_DETACH).map_err(failed("umount", run_dir))?;
+            fault::point();
+        }
+        Ok(())
     }
 
     /// Forgets every slot's namespace.
@@ -181,12 +206,14 @@ impl Vault {
     fn furnish(run_dir: &Path) -> Result<Self, VaultError> {
         let err = |call| failed(call, "the vault");
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(err("unshare for"))?;
+        fault::point();
         let mount_namespace = open("/proc/thread-self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(err("open the mount namespace of"))?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(err("make private for"))?;
         let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("netslot"), run_dir, Some("tmpfs"), quiet, Some("mode=0700")).map_err(err("mount the tmpfs of"))?;
+        fault::point();
         chdir(run_dir).map_err(err("chdir into"))?;
         match pivot_root(".", ".") {
             Ok(()) => umount2(".", MntFlags::MNT_DETACH).map_err(err("umount the old root of"))?,
@@ -197,6 +224,7 @@ impl Vault {
             }
             Err(errno) => return Err(err("pivot_root into")(errno)),
         }
+        fault::point();
         let root = open_root().map_err(err("open the root of"))?;
         Ok(Self { mount_namespace, root })
     }
@@ -218,6 +246,7 @@ impl Inside<'_> {
         let name = address::vault_name(slot);
         let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         openat(&self.vault.root, name.as_str(), flags, Mode::empty()).map_err(failed("create", &name))?;
+        fault::point();
         let tree = clone_mount(netns).map_err(failed("open_tree for", &name))?;
         let target = std::ffi::CString::new(name.as_str()).expect("a name without zeroes");
         // SAFETY: two open descriptors and two zero-terminated strings that live through the call.
@@ -232,6 +261,7 @@ impl Inside<'_> {
             )
         };
         Errno::result(result).map_err(failed("move_mount to", &name))?;
+        fault::point();
         Ok(())
     }
 
@@ -245,7 +275,10 @@ impl Inside<'_> {
             Ok(()) | Err(Errno::EINVAL) => {} // EINVAL: the empty file that a killed process left
             Err(errno) => return Err(failed("umount", &name)(errno)),
         }
-        unlinkat(&self.vault.root, name.as_str(), UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", &name))
+        fault::point();
+        unlinkat(&self.vault.root, name.as_str(), UnlinkatFlags::NoRemoveDir).map_err(failed("unlink", &name))?;
+        fault::point();
+        Ok(())
     }
 }
 
@@ -258,7 +291,9 @@ fn errno_of(error: &io::Error) -> Errno {
 }
 
 fn bind(from: &Path, to: &Path) -> Result<(), VaultError> {
-    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(failed("bind a mount at", to))
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(failed("bind a mount at", to))?;
+    fault::point();
+    Ok(())
 }
 
 /// setns to a mount namespace needs a thread that shares its root and working directory with no other
@@ -293,6 +328,12 @@ fn clone_mount(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let tree = i32::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the call returned a new descriptor that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(tree) })
+}
+
+/// Whether the directory is covered by itself, as [`Vault::make`] does it: by the file system that its parent is on. A
+/// file system of its own that somebody mounted there is not ours to take away.
+fn is_bound_to_itself(dir: &Path) -> Result<bool, Errno> {
+    Ok(is_mount_point(dir)? && stat(dir)?.st_dev == stat(&dir.join(".."))?.st_dev)
 }
 
 /// Whether the directory that the path leads to is the root of a mount. Asked of the kernel, as the mount table also

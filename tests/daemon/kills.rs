@@ -1,9 +1,5 @@
 //! The daemon killed under load, again and again: a client that was told of a lease keeps it, and one that was not has
 //! left none behind.
-//!
-//! But for one kill: between the last store and the system call that sends the reply, a lease is marked as answered and
-//! is not (`Ledger::reply_leaves`). That is a few instructions, and rather more of them in this build without
-//! optimisation; a lease of a request under way is therefore no failure here, but counted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +10,7 @@ use netslot_protocol::{LeaseId, Policy, State};
 use crate::common::World;
 use crate::served::{PATIENCE, SOCKET, Served};
 
+/// Unless `KILLS` says another number.
 const KILLS: u64 = 30;
 const SLOTS: u32 = 6;
 
@@ -22,8 +19,6 @@ const SLOTS: u32 = 6;
 struct Known {
     held: BTreeMap<u32, u64>,
     ending: Option<LeaseId>,
-    /// A lease was asked for and not answered.
-    asking: bool,
     leases: u64,
 }
 
@@ -47,9 +42,7 @@ fn load(known: &mut Known) {
                 policy: Policy::Explicit,
                 ..LeaseOptions::default()
             };
-            known.asking = true;
             let Ok(leases) = client.lease(&options) else { return };
-            known.asking = false;
             known.leases += 1;
             for lease in leases {
                 let before = known.held.insert(lease.id.slot, lease.id.generation);
@@ -63,8 +56,9 @@ fn load(known: &mut Known) {
 fn leases_survive_kills_under_load_and_no_other_is_left() {
     let Some(world) = World::new() else { return };
     let mut served = Served::up(&world, &format!("slots = {SLOTS}"));
-    let (mut known, mut untold) = (Known::default(), 0);
-    for kill in 0..KILLS {
+    let mut known = Known::default();
+    let kills = std::env::var("KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
+    for kill in 0..kills {
         let world = std::thread::scope(|scope| {
             let client = scope.spawn(|| load(&mut known));
             // Somewhere in the middle of something: a different number of microseconds each time.
@@ -90,13 +84,10 @@ fn leases_survive_kills_under_load_and_no_other_is_left() {
         for (slot, generation) in &known.held {
             assert_eq!(leased.get(slot), Some(generation), "after kill {kill}: slot {slot} is lost");
         }
-        let asking = std::mem::take(&mut known.asking);
-        for (slot, generation) in leased.into_iter().filter(|(slot, _)| !known.held.contains_key(slot)) {
-            assert!(asking, "after kill {kill}: slot {slot} is leased, and nobody had asked for it");
-            served.client().release(LeaseId { slot, generation }).expect("this user's");
-            untold += 1;
-        }
+        let untold = |(slot, _): &(&u32, &u64)| !known.held.contains_key(slot);
+        let untold: Vec<_> = leased.iter().filter(untold).collect();
+        assert!(untold.is_empty(), "after kill {kill}: leased, and nobody was told: {untold:?}");
     }
-    eprintln!("{KILLS} kills, {} requests answered, {untold} slots leased and not told of", known.leases);
-    assert!(known.leases > KILLS, "{} leases are no load", known.leases);
+    eprintln!("{kills} kills, {} requests answered", known.leases);
+    assert!(known.leases > kills, "{} leases are no load", known.leases);
 }

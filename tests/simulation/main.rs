@@ -81,5 +81,6 @@ fn the_ledger_is_its_model_through_any_commands_and_crashes() {
     if seeds.end - seeds.start == SEEDS && steps == STEPS {
         assert!(tally.granted > 30_000 && tally.served_waiters > 5_000 && tally.crashes > 5_000, "{tally:?}");
         assert!(tally.binds > 15_000 && tally.refusals > 50_000 && tally.quarantines > 5_000, "{tally:?}");
+        assert!(tally.replies_cut > 1_000, "{tally:?}");
     }
 }

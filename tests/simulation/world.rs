@@ -51,6 +51,7 @@ pub struct Tally {
     pub quarantines: u64,
     pub crashes: u64,
     pub given_back_unsent: u64,
+    pub replies_cut: u64,
 }
 
 impl Tally {
@@ -62,6 +63,7 @@ impl Tally {
         self.quarantines += other.quarantines;
         self.crashes += other.crashes;
         self.given_back_unsent += other.given_back_unsent;
+        self.replies_cut += other.replies_cut;
     }
 }
 
@@ -87,6 +89,8 @@ pub struct World {
     scrubs: Vec<Lease>,
     /// Grants whose reply has not been tried.
     replies: Vec<Vec<Lease>>,
+    /// The reply under way, as it outlives a crash: its leases, and whether it has left.
+    reply: (Vec<Lease>, bool),
     /// Kernel objects that are there.
     exists: Vec<bool>,
     /// The slots before the command under way.
@@ -114,7 +118,7 @@ impl World {
         let machine = Machine::new(slots_max);
         let mut fx = Effects::with_capacity(slots_max, 0);
         let observed = |slot: SlotId| if slot.number() < slots { Observed::Whole } else { Observed::Absent };
-        let ledger = Ledger::open(machine.store(), settings.clone(), observed, 0, &mut fx);
+        let ledger = Ledger::open(machine.store(), settings.clone(), observed, &[], 0, &mut fx);
         let blank = Entry {
             state: SlotState::Building,
             generation: 0,
@@ -150,6 +154,7 @@ impl World {
             ids: BTreeMap::new(),
             scrubs: vec![],
             replies: vec![],
+            reply: (vec![], false),
             exists: (0..slots_max).map(|n| n < slots).collect(),
             past: vec![],
             tally: Tally::default(),
@@ -454,12 +459,20 @@ impl World {
             let now_ns = self.now_ns;
             self.command(|ledger, fx| ledger.undo(leases, now_ns, fx));
         } else {
+            self.reply = (leases.to_vec(), false);
+            if self.random.one_in(50) {
+                // Between the note of the reply and its sending.
+                return self.crash();
+            }
+            self.reply.1 = true;
             if self.random.one_in(25) {
                 let words = self.random.below(8 * u32::try_from(leases.len()).expect("few"));
                 self.machine.crash_after(Some(words));
             }
             self.model.reply_left(&numbers);
-            self.command(|ledger, _| ledger.reply_leaves(leases));
+            if self.command(|ledger, _| ledger.reply_left(leases)).is_some() {
+                self.reply.0.clear();
+            }
         }
     }
 
@@ -701,10 +714,12 @@ impl World {
         let observed = |slot: SlotId| if exists[slot.index()] { Observed::Whole } else { Observed::Absent };
         let settings = self.model.settings.clone();
         // The old ledger's memory is nobody's any more.
-        self.ledger = Ledger::open(self.machine.store(), settings, observed, self.now_ns, &mut self.fx);
+        let answered = if self.reply.1 { self.reply.0.clone() } else { vec![] };
+        self.ledger = Ledger::open(self.machine.store(), settings, observed, &answered, self.now_ns, &mut self.fx);
         for number in 0..all {
             self.check_recovered(number, garbled == Some(number));
         }
+        self.check_fate_of_the_reply(garbled);
         self.resync();
         self.check_fate_of_grants();
     }
@@ -764,6 +779,21 @@ impl World {
                 let fate = *fates.entry(was.grant).or_insert(leased);
                 assert_eq!(fate, leased, "slot {number}: half a grant is left");
             }
+        }
+    }
+
+    /// The reply that was under way has reached its client or not, and its leases stay or not with it.
+    fn check_fate_of_the_reply(&mut self, garbled: Option<u32>) {
+        let (leases, sent) = std::mem::take(&mut self.reply);
+        for lease in leases {
+            let number = lease.slot.number();
+            if Some(number) == garbled || !self.exists[number as usize] {
+                continue;
+            }
+            let (record, _) = self.ledger.get(lease.slot).expect("the pool is as large as before");
+            let stays = record.state() == Some(SlotState::Leased) && record.generation() == lease.generation.0;
+            assert_eq!(stays, sent, "slot {number}: its reply left: {sent}");
+            self.tally.replies_cut += 1;
         }
     }
 

@@ -1,0 +1,144 @@
+//! The daemon killed after its n-th change, while a client leases, binds, releases, and taps are opened and cleaned: the
+//! next daemon knows every lease that the client was told of, and none that it was not; in the end the pool is as it was.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use netslot_protocol::client::{Client, ClientError, LeaseOptions};
+use netslot_protocol::{Binding, Ip, LeaseId, Policy, State as SlotState};
+
+use crate::common::World;
+use crate::loops::{Table, all, changes_in, must, places, with_fault};
+use crate::served::{PATIENCE, SOCKET, Served};
+use crate::state::{self, State};
+
+const SLOTS: u32 = 3;
+const NETWORK: Binding =
+    Binding { vni: 9, remote: Ip::V4([192, 0, 2, 10]), tenant_v4: Some([10, 0, 0, 1]), tenant_v6: None };
+
+/// What a client knows of its leases: true where it is bound, and what it was told nothing about.
+#[derive(Debug, Default)]
+struct Known {
+    held: BTreeMap<u32, (u64, bool)>,
+    /// It asked for leases and got no answer.
+    asking: bool,
+    /// It asked for something to become of this one and got no answer.
+    changing: Option<LeaseId>,
+}
+
+/// What the client does, as far as the daemon lives.
+fn load(known: &mut Known) -> Result<(), ClientError> {
+    let mut client = Client::connect_as(Path::new(SOCKET), "test", PATIENCE)?;
+    // With namespaces; with taps; and all slots, which must have been cleaned for that, with neither.
+    for (round, count) in [2, 2, SLOTS].into_iter().enumerate() {
+        let options = LeaseOptions {
+            count,
+            wait: PATIENCE,
+            want_netns: round == 0,
+            want_tap: round == 1,
+            policy: Policy::Explicit,
+            ..LeaseOptions::default()
+        };
+        known.asking = true;
+        let leases = client.lease(&options)?;
+        known.asking = false;
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        known.held.extend(ids.iter().map(|id| (id.slot, (id.generation, false))));
+        drop(leases);
+        known.changing = Some(ids[0]);
+        client.bind(ids[0], NETWORK)?;
+        known.changing = None;
+        known.held.insert(ids[0].slot, (ids[0].generation, true));
+        for id in ids {
+            known.changing = Some(id);
+            known.held.remove(&id.slot);
+            client.release(id)?;
+            known.changing = None;
+        }
+    }
+    Ok(())
+}
+
+/// Starts a daemon that is to be killed after so many changes, and uses it until it is, or until nothing is left to do,
+/// when it is told to stop.
+fn use_until_killed(world: &World, args: &[&str], changes: u64, known: &mut Known) -> String {
+    let mut command = with_fault(world, args, changes);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    if serves(&mut child) && load(known).is_ok() {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a child that is not reaped");
+    }
+    let output = child.wait_with_output().expect("ended");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn serves(child: &mut Child) -> bool {
+    while Client::connect(SOCKET.as_ref()).is_err() {
+        if child.try_wait().expect("asked").is_some() {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    true
+}
+
+/// The next daemon: holds what it says against what the client was told, then stops it in order.
+fn take_over(world: &World, known: &mut Known, when: &str) {
+    let served = Served::start(world, &["serve"]);
+    settle(&served, known, when);
+    let up = world.netslot(&["up"]);
+    assert!(up.code == 0 && up.stderr.contains("every slot is as it should be"), "{when}: {up:?}");
+    assert_eq!(served.stop(), 0);
+}
+
+/// Holds what a daemon says against what the client was told, and gives everything back.
+fn settle(served: &Served<'_>, known: &mut Known, when: &str) {
+    let list = served.client().list().expect("a list");
+    for slot in list.slots.iter().filter(|slot| slot.state == SlotState::Leased) {
+        let id = LeaseId { slot: slot.slot, generation: slot.generation };
+        let bound = slot.binding.is_some();
+        match known.held.remove(&slot.slot) {
+            Some((generation, was_bound)) => {
+                assert_eq!(slot.generation, generation, "{when}: slot {} was leased to another", slot.slot);
+                assert!(bound == was_bound || known.changing == Some(id), "{when}: {slot:?}, bound: {was_bound}");
+            }
+            None if known.changing == Some(id) => {}
+            None => panic!("{when}: leased, and nobody was told of it (asking: {}): {slot:?}", known.asking),
+        }
+        served.client().release(id).expect("this user's");
+    }
+    assert!(known.held.is_empty(), "{when}: lost: {:?}", known.held);
+    *known = Known::default();
+    (0..SLOTS).for_each(|slot| served.wait_for(slot, SlotState::Free));
+}
+
+#[test]
+fn a_daemon_killed_after_any_change_is_taken_over_by_the_next() {
+    let Some(world) = World::new() else { return };
+    state::cover_knobs();
+    world.configure(&format!("slots = {SLOTS}\nthreads = 1\nquotas.wait_ms_max = 300000\n"));
+    must(&world, &["up"]);
+    let mut known = Known::default();
+    let count = changes_in(&use_until_killed(&world, &["serve"], 1_000_000, &mut known));
+    take_over(&world, &mut known, "undisturbed");
+    let rest = State::of(&world);
+    let mut table = Table::new("serve, lease, bind, release, scrub, stop", count);
+    for (index, n) in places(count, 40).into_iter().enumerate() {
+        let when = format!("killed after {n} of {count}");
+        let told = use_until_killed(&world, &["serve"], n, &mut known);
+        table.kill(!told.contains("changes made"));
+        if all() || index % 3 == 0 {
+            // What the client was told of by the first is still there when the second one dies.
+            let mut child =
+                with_fault(&world, &["serve"], 1 + n * 7 % 25).stderr(Stdio::null()).spawn().expect("started");
+            if serves(&mut child) {
+                child.kill().expect("killed");
+            }
+            child.wait().expect("reaped");
+            table.kill_again(true);
+        }
+        take_over(&world, &mut known, &when);
+        State::of(&world).must_be(&rest, &when);
+    }
+}
