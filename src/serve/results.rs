@@ -44,8 +44,10 @@ impl Daemon {
             Done::BuildFailed { slot, why } => self.build_failed(slot, why),
             Done::PassServes => {}
             Done::PassEnded(outcome) => {
-                let state = if outcome.is_ok() { "the pool is whole" } else { "the pool is not whole" };
-                super::notify(&[sd_notify::NotifyState::Status(state)]);
+                self.passing = false;
+                if outcome.is_err() {
+                    self.manager.headline("serving, though not all slots could be made");
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod lock;
 pub mod mmap;
 pub mod netns;
 pub mod packet;
+pub mod passed;
 pub mod pidfd;
 pub mod procfs;
 pub mod seqpacket;
