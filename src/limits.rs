@@ -172,6 +172,26 @@ pub const MENDS: u32 = 3;
 /// Differences of a slot that are told in a log.
 pub const DIFFERENCES_TOLD: usize = 4;
 
+/// Bytes of the list that a daemon leaves to its successor: 65,536 connections of 150, as many leases of 20, 4,096 requests
+/// that wait of 150, and 8,192 changes of 30 are 12 MB.
+pub const ESTATE_BYTES_MAX: u64 = 32 << 20;
+
+/// Connections that outlast a restart by systemd's store of file descriptors; those beyond end with the daemon. The unit's
+/// FileDescriptorStoreMax= is this and a few. Each is 19 bytes of `$LISTEN_FDNAMES`, and an environment variable may have
+/// 128 KiB (MAX_ARG_STRLEN, linux/binfmts.h).
+pub const FDSTORE_CONNECTIONS_MAX: usize = 4_096;
+
+/// How long a daemon that is to hand over waits for the jobs of its clients' requests, and for the successor's word,
+/// milliseconds; nobody is served meanwhile. Opening a tap takes one, unless the kernel's network lock is held.
+pub const HAND_OVER_MS: u64 = 5_000;
+
+/// How long a successor waits for the end of the daemon before it, seconds: a worker that stands in a netlink call is
+/// waited for.
+pub const SUCCESSION_WAIT_S: u64 = NETLINK_WAIT_S.unsigned_abs() + 20;
+
+/// Shortest time between two of the status lines that the service manager is told, milliseconds: people read them.
+pub const STATUS_PAUSE_MS: u64 = 1_000;
+
 /// Fds that the daemon needs besides one for each slot, two for each connection (socket and process) and one for each
 /// lease that ends with a process: epoll, signals, netlink, logs, the workers' own.
 pub const FDS_SPARE: u64 = 64;
@@ -200,6 +220,7 @@ const _: () = assert!(BATCH_MESSAGES_MAX * 768 <= 212_992);
 const _: () = assert!(BATCH_QUESTIONS_MAX * 4_608 + 768 <= 212_992);
 const _: () = assert!(SLOTS_MAX <= 1 << 17);
 const _: () = assert!(LEASE_SLOTS_MAX * 2 <= 253);
+const _: () = assert!(FDSTORE_CONNECTIONS_MAX * 19 < 128 << 10);
 
 // What the protocol's crate bounds as well, since it knows nothing of this one.
 const _: () = assert!(SLOTS_MAX == netslot_protocol::limits::SLOTS_MAX && VNI_MAX == netslot_protocol::limits::VNI_MAX);

@@ -79,7 +79,7 @@ fn the_loop_allocates_nothing_for_what_clients_ask() {
     let socket = config.socket.clone();
     let daemon = std::thread::spawn(move || {
         COUNTED.set(true);
-        netslot::serve::serve(config, true)
+        netslot::serve::serve(config, netslot::serve::Begin { up: true, replace: false })
     });
     let mut client = connect(&socket);
     (0..20).for_each(|number| round(&mut client, number));

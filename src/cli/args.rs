@@ -45,17 +45,24 @@ pub struct UpArgs {
 Hold the pool and lease it over the socket, until SIGINT or SIGTERM.
 
 The daemon adopts what 'netslot up' has made and every lease of the daemon before it. It may be killed at any time: \
-slots, leases and packets go on, and the next one adopts them again.",
+slots, leases and packets go on, and the next one adopts them again.
+
+With --replace it takes the place of the running one, with its connections: requests that wait for a slot go on \
+waiting, and no client sees an error. What is wrong with the newcomer shows before that, and the running one serves on.",
     after_help = "\
 Examples:
   netslot serve
   netslot serve --up               # make or repair the pool first, serving as soon as 'ready_after' slots are there
+  netslot serve --replace          # a newer version, or a changed configuration, without a moment in between
   netslot serve --up --slots 64 --socket /tmp/netslot.sock"
 )]
 pub struct ServeArgs {
     /// Make or repair the pool first, as 'netslot up' does
     #[arg(long)]
     pub up: bool,
+    /// Take over from the running daemon, connections and all
+    #[arg(long, conflicts_with = "up")]
+    pub replace: bool,
     /// Make this many instead of the configured number
     #[arg(long, value_name = "N", requires = "up", value_parser = value::count)]
     pub slots: Option<u32>,

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::{Context, Exit, Failure};
 use crate::cli::ServeArgs;
-use crate::serve::{self, ServeError};
+use crate::serve::{self, Begin, ServeError, SuccessionError};
 use crate::sys::lock::LockError;
 
 /// Runs the command.
@@ -13,14 +13,15 @@ use crate::sys::lock::LockError;
 /// Why the daemon did not start, or stopped by itself.
 pub fn run(args: &ServeArgs, context: &Context) -> Result<Exit, Failure> {
     let config = context.loaded(args.slots)?.config;
-    serve::serve(config, args.up)?;
+    serve::serve(config, Begin { up: args.up, replace: args.replace })?;
     Ok(Exit::Ok)
 }
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let exit = match &error {
-            ServeError::Lock(LockError::Held { .. }) => Exit::Refused,
+            ServeError::Lock(LockError::Held { .. })
+            | ServeError::Succession(SuccessionError::Refused(_) | SuccessionError::Later(_)) => Exit::Refused,
             ServeError::TooFewFds { .. } => Exit::Host,
             ServeError::Stopped => Exit::Interrupted,
             ServeError::Vault(error) if matches!(error.errno(), Errno::EPERM | Errno::EACCES) => Exit::Unreachable,
@@ -35,6 +36,7 @@ impl From<ServeError> for Failure {
             | ServeError::Vault(_)
             | ServeError::Netlink(_)
             | ServeError::NotASocket(_)
+            | ServeError::Succession(_)
             | ServeError::Activation(_)
             | ServeError::File { .. }
             | ServeError::Call { .. } => Exit::Failed,

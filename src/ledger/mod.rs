@@ -23,6 +23,7 @@
 
 mod accounts;
 mod bind;
+mod handover;
 mod holders;
 mod invariants;
 mod lease;
@@ -38,6 +39,7 @@ use std::net::IpAddr;
 
 use netslot_abi::{BindingRecord, LedgerRecord, SlotState};
 
+pub use handover::Pending;
 pub use store::{Cells, Memory, Records, Store, StoreError, WORDS, Words};
 pub use types::{
     Binding, Effect, Effects, Grant, HolderId, Lease, Observed, Outcome, Owner, Policy, Reason, Refusal, Request,
@@ -118,6 +120,12 @@ impl<S: Store> Ledger<S> {
     #[must_use]
     pub const fn count(&self, state: SlotState) -> u32 {
         self.counts[state as usize]
+    }
+
+    /// Slots asked to be made that were not there, and not reported yet.
+    #[must_use]
+    pub const fn growing(&self) -> u32 {
+        self.growing
     }
 
     /// Requests that wait for a slot.

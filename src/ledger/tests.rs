@@ -298,6 +298,28 @@ fn recovery_hands_over_the_processes_that_leases_end_with_and_leaves_others_alon
 }
 
 #[test]
+fn a_connection_that_outlasts_its_daemon_takes_its_leases_over_and_nobody_elses() {
+    let (mut before, _) = pool(3, Empty::Wait, Quotas::default());
+    let (mine, another) = (before.connect(user(5)).expect("room"), before.connect(user(6)).expect("room"));
+    let mut leases = take(&mut before, mine, 1, Policy::OnDisconnect);
+    leases.extend(take(&mut before, another, 2, Policy::OnDisconnect));
+    let mut fx = Effects::default();
+    for (holder, ticket) in [(another, 1), (mine, 2), (another, 3)] {
+        assert_eq!(before.lease(&ask(holder, ticket, 1), MS, &mut fx), Ok(Outcome::Waiting));
+    }
+    let pending: Vec<_> = before.pending().iter().map(|p| (p.request.ticket, p.deadline_ns)).collect();
+    assert_eq!(pending, [1, 2, 3].map(|ticket| (ticket, 1_001 * MS)), "in order of arrival");
+    assert_eq!(before.leases_ending_with(mine).collect::<Vec<_>>(), leases[..1]);
+    let Ledger { store, settings, .. } = before;
+    let (mut pool, mut fx) = open(store, settings);
+    let mine = pool.connect(user(5)).expect("room");
+    leases.iter().for_each(|lease| pool.take_over(mine, *lease, &mut fx));
+    assert_eq!(pool.leases_ending_with(mine).collect::<Vec<_>>(), leases[..1]);
+    pool.disconnect(mine, MS, &mut fx);
+    assert_eq!((pool.count(SlotState::Leased), pool.count(SlotState::Scrubbing)), (2, 1));
+}
+
+#[test]
 fn counts_out_of_bounds_and_slots_past_the_pool_are_refused() {
     let (mut pool, mut fx) = pool(1, Empty::Wait, Quotas::default());
     let holder = pool.connect(user(5)).expect("room");

@@ -25,7 +25,9 @@ impl Daemon {
     pub fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match seqpacket::accept(&self.listener.fd) {
-                Ok(socket) => self.welcome(socket),
+                Ok(socket) => {
+                    self.welcome(socket);
+                }
                 Err(Errno::EAGAIN) => {
                     self.accepting = false;
                     return;
@@ -55,8 +57,9 @@ impl Daemon {
         self.spare_fd = spare_fd();
     }
 
-    fn welcome(&mut self, socket: OwnedFd) {
-        let Ok(peer) = seqpacket::peer(&socket) else { return };
+    /// Takes a connection in; `None` where it is refused.
+    pub fn welcome(&mut self, socket: OwnedFd) -> Option<HolderId> {
+        let peer = seqpacket::peer(&socket).ok()?;
         let process = match seqpacket::peer_pidfd(&socket) {
             Ok(process) => Some(process),
             // Before 6.5: by its number, which is as good while the process lives, and it has just connected.
@@ -67,7 +70,10 @@ impl Daemon {
         let owner = Owner { uid: peer.uid, gid: peer.gid, pid: peer.pid, inode };
         let holder = match self.ledger.connect(owner) {
             Ok(holder) => holder,
-            Err(why) => return self.refuse_connection(&socket, why),
+            Err(why) => {
+                self.refuse_connection(&socket, why);
+                return None;
+            }
         };
         let unread = usize::try_from(self.config.quotas.reply_bytes_per_connection).unwrap_or(usize::MAX);
         if let Err(errno) = seqpacket::set_unread_max(&socket, unread) {
@@ -87,6 +93,7 @@ impl Daemon {
             self.ledger.owner_died(holder, self.now_ns, &mut self.fx);
         }
         self.settle();
+        Some(holder)
     }
 
     fn refuse_connection(&mut self, socket: &OwnedFd, why: ledger::Refusal) {

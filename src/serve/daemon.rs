@@ -24,8 +24,10 @@ use super::builder::Order;
 use super::conversation::Conversation;
 use super::error::ServeError;
 use super::events::Ring;
+use super::manager::{Counts, Manager};
 use super::publish::Publisher;
 use super::socket::Listener;
+use super::succession::Heir;
 use super::worker::{Done, Shop};
 use crate::bpf::MapStore;
 use crate::config::Config;
@@ -44,6 +46,7 @@ pub(super) mod token {
     pub const SIGNALS: Token = Token(usize::MAX - 1);
     pub const INBOX: Token = Token(usize::MAX - 2);
     pub const LINKS: Token = Token(usize::MAX - 3);
+    pub const HEIRS: Token = Token(usize::MAX - 4);
     /// Past every holder's number.
     pub const PROCESSES: usize = 1 << 32;
 }
@@ -98,6 +101,7 @@ pub(super) struct Parts {
     pub poll: Poll,
     pub signals: Signals,
     pub listener: Listener,
+    pub heirs: OwnedFd,
     pub links: netlink::Listener,
     pub ledger: Ledger<MapStore>,
     pub outbox: Outbox,
@@ -115,6 +119,8 @@ pub(super) struct Daemon {
     pub poll: Poll,
     signals: Signals,
     pub listener: Listener,
+    /// Where a successor asks for the pool.
+    pub heirs: OwnedFd,
     pub links: netlink::Listener,
     pub ledger: Ledger<MapStore>,
     /// The grant that is being answered, for whoever comes after this process.
@@ -156,15 +162,12 @@ pub(super) struct Daemon {
     pub started_ns: u64,
     /// The time of this turn, nanoseconds of `CLOCK_BOOTTIME`.
     pub now_ns: u64,
-    watchdog: Option<Watchdog>,
+    pub manager: Manager,
+    /// The pass that the daemon began with goes on.
+    pub passing: bool,
+    /// Who has taken over.
+    heir: Option<Heir>,
     stopping: bool,
-}
-
-/// The service manager's watchdog.
-#[derive(Clone, Copy)]
-struct Watchdog {
-    every_ns: u64,
-    due_ns: u64,
 }
 
 impl Daemon {
@@ -172,11 +175,6 @@ impl Daemon {
         let holders = parts.ledger.holders_max() as usize;
         let slots = parts.ledger.slots() as usize;
         let pool = super::answer::pool(&parts.config, parts.mtu);
-        let watchdog = sd_notify::watchdog_enabled().map(|period| {
-            // Twice as often as it must be.
-            let every_ns = u64::try_from(period.as_nanos() / 2).unwrap_or(u64::MAX);
-            Watchdog { every_ns, due_ns: parts.started_ns }
-        });
         Self {
             lease_reply: super::answer::empty_lease(&pool),
             pool,
@@ -184,6 +182,7 @@ impl Daemon {
             poll: parts.poll,
             signals: parts.signals,
             listener: parts.listener,
+            heirs: parts.heirs,
             links: parts.links,
             ledger: parts.ledger,
             outbox: parts.outbox,
@@ -211,7 +210,9 @@ impl Daemon {
             totals: Totals::default(),
             started_ns: parts.started_ns,
             now_ns: parts.started_ns,
-            watchdog,
+            manager: Manager::new(parts.started_ns),
+            passing: false,
+            heir: None,
             stopping: false,
         }
     }
@@ -236,6 +237,10 @@ impl Daemon {
             self.now_ns = clock::boottime_ns();
             for event in &events {
                 self.note(event.token(), event.is_writable());
+                if self.is_succeeded() {
+                    // Not one request more: the records are another's.
+                    return Ok(());
+                }
             }
             self.turn();
         }
@@ -249,6 +254,7 @@ impl Daemon {
             token::SIGNALS => self.take_signals(),
             token::INBOX => self.take_results(),
             token::LINKS => self.hear_links(),
+            token::HEIRS => self.meet_heirs(),
             Token(number) if number >= token::PROCESSES => self.look_at_process(number - token::PROCESSES),
             Token(number) => {
                 if writable {
@@ -276,7 +282,7 @@ impl Daemon {
         self.send_events();
         let netns = |slot: SlotId| self.netns[slot.index()].as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
         self.publisher.catch_up(self.now_ns, NAMES_PER_TURN, netns);
-        self.pet_watchdog();
+        self.tell_manager();
     }
 
     /// How long the poll may wait; `None` = until something happens.
@@ -288,7 +294,7 @@ impl Daemon {
             self.ledger.next_deadline_ns(),
             self.publisher.due_ns(),
             self.later.keys().next().map(|(due_ns, _)| *due_ns),
-            self.watchdog.map(|watchdog| watchdog.due_ns),
+            self.manager.due_ns(),
         ];
         let soonest = due.into_iter().flatten().min()?;
         Some(Duration::from_nanos(soonest.saturating_sub(clock::boottime_ns())))
@@ -368,21 +374,40 @@ impl Daemon {
         }
     }
 
-    fn pet_watchdog(&mut self) {
-        let Some(watchdog) = &mut self.watchdog else { return };
-        if watchdog.due_ns <= self.now_ns {
-            watchdog.due_ns = self.now_ns + watchdog.every_ns;
-            super::notify(&[sd_notify::NotifyState::Watchdog]);
-        }
+    fn tell_manager(&mut self) {
+        let (ledger, now_ns) = (&self.ledger, self.now_ns);
+        self.manager.turn(now_ns, || Counts {
+            free: ledger.count(SlotState::Free),
+            leased: ledger.count(SlotState::Leased),
+            scrubbing: ledger.count(SlotState::Scrubbing),
+            quarantined: ledger.count(SlotState::Quarantined) + ledger.count(SlotState::Rebuilding),
+            waiting: ledger.waiting(),
+        });
     }
 
-    /// Takes leave: those who wait are told, names and socket are taken away. Leases stay.
-    pub fn farewell(mut self) {
-        let waiting: Vec<_> = self.ledger.waiting_requests().collect();
-        for (holder, ticket) in waiting {
-            self.refuse_shutting_down(holder, ticket);
+    /// Serves no more: everything is that successor's.
+    pub fn succeed(&mut self, heir: Heir) {
+        self.heir = Some(heir);
+        self.stopping = true;
+    }
+
+    /// Whether that has happened.
+    pub const fn is_succeeded(&self) -> bool {
+        self.heir.is_some()
+    }
+
+    /// Takes leave: names are taken away, and where nobody takes over, those who wait are told, and the socket goes too.
+    /// Leases stay. Gives the successor, who is to wait for the end of this process.
+    pub fn farewell(mut self) -> Option<Heir> {
+        let kept = self.heir.is_some() || self.leave_with_manager();
+        if !kept {
+            let waiting: Vec<_> = self.ledger.waiting_requests().collect();
+            for (holder, ticket) in waiting {
+                self.refuse_shutting_down(holder, ticket);
+            }
+            self.listener.close();
         }
         self.publisher.close();
-        self.listener.close();
+        self.heir
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::succession::SuccessionError;
 use crate::bpf::DatapathError;
 use crate::execute::{Broken, PassError};
 use crate::netlink::SocketError;
@@ -51,6 +52,9 @@ pub enum ServeError {
     /// The socket's path is taken by something that is no socket of ours.
     #[error("{} is not a socket: choose another 'socket', or move it away", .0.display())]
     NotASocket(PathBuf),
+    /// There was no succession.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
     /// What the service manager handed over is of no use.
     #[error("the socket that the service manager passed cannot be used: {0}")]
     Activation(io::Error),

@@ -17,7 +17,9 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Ring {
     kept: Box<[Changed]>,
-    /// Changes ever pushed: the number of the next one.
+    /// Number of the first change pushed into this ring: not 0 in one that goes on from another process's.
+    first: u64,
+    /// Number of the next change.
     pushed: u64,
 }
 
@@ -25,8 +27,14 @@ impl Ring {
     /// For so many changes, at least one.
     #[must_use]
     pub fn new(kept: usize) -> Self {
+        Self::starting_at(kept, 0)
+    }
+
+    /// The same, its first change having that number.
+    #[must_use]
+    pub fn starting_at(kept: usize, first: u64) -> Self {
         let none = Changed { slot: 0, generation: 0, state: netslot_protocol::State::Building };
-        Self { kept: vec![none; kept.max(1)].into_boxed_slice(), pushed: 0 }
+        Self { kept: vec![none; kept.max(1)].into_boxed_slice(), first, pushed: first }
     }
 
     /// Adds a change, over the oldest one where the ring is full.
@@ -58,7 +66,7 @@ impl Ring {
     /// The oldest place that is still kept.
     #[must_use]
     pub fn oldest(&self) -> u64 {
-        self.pushed.saturating_sub(self.kept.len() as u64)
+        self.pushed.saturating_sub(self.kept.len() as u64).max(self.first)
     }
 
     fn place(&self, number: u64) -> usize {
@@ -87,5 +95,13 @@ mod tests {
         place = ring.oldest();
         let seen: Vec<_> = (place..place + 4).map(|p| ring.at(p)).collect();
         assert_eq!(seen, [Next::Change(change(2)), Next::Change(change(3)), Next::Change(change(4)), Next::Nothing]);
+    }
+
+    #[test]
+    fn a_ring_that_goes_on_from_anothers_keeps_its_numbers() {
+        let mut ring = Ring::starting_at(3, 10);
+        assert_eq!((ring.now(), ring.at(10), ring.at(7)), (10, Next::Nothing, Next::Missed(3)));
+        ring.push(change(1));
+        assert_eq!((ring.at(10), ring.at(9)), (Next::Change(change(1)), Next::Missed(1)));
     }
 }

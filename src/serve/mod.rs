@@ -6,19 +6,23 @@
 
 mod accept;
 mod answer;
+mod bequest;
 mod builder;
 mod conversation;
 mod daemon;
 mod effects;
 mod error;
+mod estate;
 mod events;
 mod inbox;
+mod manager;
 mod pool;
 mod publish;
 mod requests;
 mod results;
 mod snapshot;
 mod socket;
+mod succession;
 mod watchers;
 mod worker;
 
@@ -28,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Waker};
@@ -39,35 +43,51 @@ use signal_hook_mio::v1_0::Signals;
 
 pub use answer::record;
 pub use error::ServeError;
+pub use succession::SuccessionError;
 
 use builder::{Builder, Order};
 use daemon::{Daemon, Parts, token};
 use inbox::Inbox;
+use manager::{Passed, notify};
 use pool::Seen;
 use publish::Publisher;
 use socket::Listener;
+use succession::Heritage;
 use worker::{Done, Queue, Shop};
 
 use crate::bpf::{MapCells, Maps};
 use crate::config::Config;
 use crate::execute::{self, Progress};
 use crate::ledger::{Effects, Ledger, Observed, Records, Settings, Store as _};
-use crate::limits::WAITERS_MAX;
+use crate::limits::{HAND_OVER_MS, WAITERS_MAX};
 use crate::netlink::{self, Socket};
 use crate::scrub::Site;
 use crate::slot::SlotId;
 use crate::sys::clock;
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, LockError};
 use crate::sys::outbox::Outbox;
 
-/// Serves the pool until SIGTERM or SIGINT. With `up`, makes or repairs it first, and begins to serve once
-/// `ready_after` slots are there.
+/// How a daemon begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// Makes or repairs the pool first, and serves once `ready_after` slots are there.
+    pub up: bool,
+    /// Takes the place of the running daemon, if there is one; not together with `up`.
+    pub replace: bool,
+}
+
+/// Serves the pool until SIGTERM or SIGINT, or until a successor has taken over.
 ///
 /// # Errors
 /// [`ServeError`]. Leases stay in any case.
-pub fn serve(config: Config, up: bool) -> Result<(), ServeError> {
+pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let config = Arc::new(config);
-    let _alone = Lock::take(&config.run_dir.join("serve.lock"))?;
+    let mut lot = if begin.replace { Lot::claim(&config)? } else { None };
+    let _alone = take_place(&config, lot.is_some())?;
+    if lot.is_none() {
+        lot = Some(Lot::passed(&config)?);
+    }
+    let up = begin.up;
     let before = Maps::open(&config.bpf_dir)?;
     // A pass makes larger maps where these have become too small.
     let slots = before
@@ -76,12 +96,71 @@ pub fn serve(config: Config, up: bool) -> Result<(), ServeError> {
     let leased = before.map_or(Ok(BTreeSet::new()), |maps| maps.cells().map(leased))?;
     pool::raise_fd_limit(&config, slots)?;
     let mut start = Start::new(Arc::clone(&config), slots, leased)?;
-    let early = if up { start.make_pool()? } else { Vec::new() };
+    let early = if up { start.make_pool()? } else { Early::default() };
+    let maps = open_maps(&config, up)?;
+    start.serve(&maps, early, lot.unwrap_or_default(), up)
+}
+
+/// The pool's maps, made to their end by a pass of this process or of one before it.
+fn open_maps(config: &Config, up: bool) -> Result<Maps, ServeError> {
     let maps = Maps::open(&config.bpf_dir)?.ok_or_else(|| ServeError::NoPool(config.run_dir.clone()))?;
     if !up && !maps.are_settled()? {
         return Err(ServeError::Unfinished);
     }
-    start.serve(&maps, early, up)
+    Ok(maps)
+}
+
+/// The daemon's place. A predecessor that has handed over may be a moment from letting go of it.
+fn take_place(config: &Config, succeeds: bool) -> Result<Lock, ServeError> {
+    let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
+    loop {
+        match Lock::take(&config.run_dir.join("serve.lock")) {
+            Err(LockError::Held { .. }) if succeeds && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            taken => return Ok(taken?),
+        }
+    }
+}
+
+/// What falls to a daemon when it begins: its socket, if another has it already, and what the one before has left.
+#[derive(Debug, Default)]
+struct Lot {
+    listener: Option<Listener>,
+    heritage: Option<Heritage>,
+}
+
+impl Lot {
+    /// Takes the running daemon's. All that can be wrong with this process is found before.
+    fn claim(config: &Config) -> Result<Option<Self>, ServeError> {
+        let maps = open_maps(config, false)?;
+        pool::raise_fd_limit(config, maps.slots())?;
+        Seen::look(config, maps.slots())?;
+        drop(maps);
+        let claimed = succession::claim(&config.run_dir, &config.socket)?;
+        if claimed.is_none() {
+            log::info!("no daemon runs that could be replaced");
+        }
+        Ok(claimed.map(|(fd, heritage)| {
+            let listener = Some(Listener::of_predecessor(fd, &config.socket));
+            Self { listener, heritage: Some(heritage) }
+        }))
+    }
+
+    /// Takes what the service manager passed.
+    fn passed(config: &Config) -> Result<Self, ServeError> {
+        let Passed { listener, estate, connections } = Passed::take()?;
+        let listener = listener.map(|fd| Listener::of_manager(fd, &config.socket));
+        Ok(Self { listener, heritage: bequest::kept(estate, connections) })
+    }
+}
+
+/// What a pass reported before there was a daemon to hear it.
+#[derive(Debug, Default)]
+struct Early {
+    done: Vec<Done>,
+    /// It goes on.
+    passing: bool,
 }
 
 /// The slots that the records say are leased.
@@ -127,7 +206,7 @@ impl Start {
     }
 
     /// Has the builder make the pool, and waits until there is enough of it; gives what else was reported meanwhile.
-    fn make_pool(&mut self) -> Result<Vec<Done>, ServeError> {
+    fn make_pool(&mut self) -> Result<Early, ServeError> {
         self.orders.send(Order::Up).expect("the builder waits for orders");
         let mut events = Events::with_capacity(16);
         let mut reported = Vec::new();
@@ -145,7 +224,7 @@ impl Start {
             notify(&[NotifyState::Status(&status)]);
             let mut taken = Vec::new();
             self.inbox.take(&mut taken);
-            let mut enough = false;
+            let (mut enough, mut over) = (false, false);
             for done in taken {
                 match done {
                     Done::PassEnded(Err(broken)) if !enough => {
@@ -155,7 +234,8 @@ impl Start {
                             ServeError::Pass(broken)
                         });
                     }
-                    Done::PassServes | Done::PassEnded(_) => enough = true,
+                    Done::PassServes => enough = true,
+                    Done::PassEnded(_) => (enough, over) = (true, true),
                     other @ (Done::Built { .. }
                     | Done::BuildFailed { .. }
                     | Done::Scrubbed { .. }
@@ -165,12 +245,12 @@ impl Start {
                 }
             }
             if enough {
-                return Ok(reported);
+                return Ok(Early { done: reported, passing: !over });
             }
         }
     }
 
-    fn serve(self, maps: &Maps, early: Vec<Done>, up: bool) -> Result<(), ServeError> {
+    fn serve(self, maps: &Maps, early: Early, lot: Lot, up: bool) -> Result<(), ServeError> {
         let Self { config, slots, poll, signals, inbox, stop, orders, builder, .. } = self;
         let started_ns = clock::boottime_ns();
         let records = Arc::new(maps.cells()?);
@@ -197,7 +277,14 @@ impl Start {
         let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
         let shop = Arc::new(Shop { queue, inbox, site, records, slots: config.slots });
         let workers = hire(&shop, config.threads)?;
-        let listener = Listener::open(&config.socket)?;
+        let listener = lot.listener.map_or_else(|| Listener::open(&config.socket), Ok)?;
+        if listener.is_ours() {
+            manager::keep_listener(&listener.fd);
+        }
+        let heirs = succession::listen(&config.run_dir).map_err(ServeError::file("listen in", &config.run_dir))?;
+        registry
+            .register(&mut SourceFd(&heirs.as_raw_fd()), token::HEIRS, Interest::READABLE)
+            .map_err(ServeError::call("epoll_ctl for a successor"))?;
         registry
             .register(&mut SourceFd(&listener.fd.as_raw_fd()), token::LISTENER, Interest::READABLE)
             .map_err(ServeError::call("epoll_ctl for the socket"))?;
@@ -217,6 +304,7 @@ impl Start {
             poll,
             signals,
             listener,
+            heirs,
             links,
             ledger,
             outbox,
@@ -226,11 +314,17 @@ impl Start {
             builder: orders,
             started_ns,
         };
-        let mut daemon = Daemon::new(parts, fx, early);
-        notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        let mut daemon = Daemon::new(parts, fx, early.done);
+        daemon.passing = early.passing;
+        if let Some(heritage) = lot.heritage {
+            // Kept no longer, before anything is done by it: a daemon that begins after a kill must not do it again.
+            manager::forget_estate();
+            daemon.inherit(heritage);
+        }
+        notify(&[NotifyState::Ready]);
         let served = daemon.run();
         notify(&[NotifyState::Stopping]);
-        daemon.farewell();
+        let heir = daemon.farewell();
         // The orders' other end went with the daemon. A worker ends after its present job, a pass at the next slot.
         stop.store(true, Ordering::Relaxed);
         shop.queue.close();
@@ -239,6 +333,8 @@ impl Start {
                 log::error!("a worker panicked");
             }
         }
+        // Held until here: its end is what a successor waits for.
+        drop(heir);
         served
     }
 }
@@ -264,11 +360,4 @@ fn hire(shop: &Arc<Shop>, threads: usize) -> Result<Vec<JoinHandle<()>>, ServeEr
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
     std::thread::Builder::new().name(name.into()).spawn(work).map_err(ServeError::call("spawn a thread"))
-}
-
-/// Tells the service manager, if there is one.
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        log::warn!("the service manager cannot be told: {error}");
-    }
 }

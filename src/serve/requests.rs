@@ -133,14 +133,19 @@ impl Daemon {
             own_stack: ask.own_stack,
             wait_ns: u64::from(ask.wait_ms) * 1_000_000,
         };
-        match self.ledger.lease(&request, self.now_ns, &mut self.fx) {
+        self.ask(&request);
+    }
+
+    /// Asks the ledger, and answers where it can be answered now.
+    pub fn ask(&mut self, request: &ledger::Request) {
+        match self.ledger.lease(request, self.now_ns, &mut self.fx) {
             Ok(Outcome::Granted(grant)) => {
                 self.grant.clear();
                 self.grant.extend_from_slice(self.fx.leases(grant));
-                self.answer_grant(holder, request.ticket);
+                self.answer_grant(request.holder, request.ticket);
             }
             Ok(Outcome::Waiting) => {}
-            Err(why) => self.refuse_waiter(holder, request.ticket, why),
+            Err(why) => self.refuse_waiter(request.holder, request.ticket, why),
         }
     }
 

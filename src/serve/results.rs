@@ -48,8 +48,10 @@ impl Daemon {
                     Ok(tunnels) => self.ledger.set_tunnels(tunnels),
                     Err(error) => log::error!("{error}; bindings are held to what was known before the pass"),
                 }
-                let state = if outcome.is_ok() { "the pool is whole" } else { "the pool is not whole" };
-                super::notify(&[sd_notify::NotifyState::Status(state)]);
+                self.passing = false;
+                if outcome.is_err() {
+                    self.manager.headline("serving, though not all slots could be made");
+                }
             }
         }
     }

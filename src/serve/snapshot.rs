@@ -30,12 +30,20 @@ pub fn write<C: Cells>(cells: &C, slots: u32) -> io::Result<(File, u64)> {
         let (record, binding) = (records.ledger(slot), records.binding(slot));
         bytes.extend_from_slice(answer::record(slot, &record, Some(&binding)).as_bytes());
     }
+    Ok((seal("netslot-list", &bytes)?, bytes.len() as u64))
+}
+
+/// A file in memory that holds those bytes, and that nobody can change.
+///
+/// # Errors
+/// Those of memfd_create(2), write(2) and fcntl(2).
+pub fn seal(name: &str, bytes: &[u8]) -> io::Result<File> {
     let other = |error: memfd::Error| io::Error::other(error);
-    let file = MemfdOptions::new().allow_sealing(true).create("netslot-list").map_err(other)?;
-    file.as_file().write_all(&bytes)?;
+    let file = MemfdOptions::new().allow_sealing(true).create(name).map_err(other)?;
+    file.as_file().write_all(bytes)?;
     let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
     file.add_seals(&seals).map_err(other)?;
-    Ok((file.into_file(), bytes.len() as u64))
+    Ok(file.into_file())
 }
 
 #[cfg(test)]

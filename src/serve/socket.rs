@@ -24,17 +24,27 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes the service manager's socket, if it passed one, else binds `path`. The caller holds the daemon's lock, so a
-    /// socket that lies there is a dead daemon's.
+    /// The service manager's socket, which stays when the daemon ends.
+    #[must_use]
+    pub fn of_manager(fd: OwnedFd, path: &Path) -> Self {
+        if let Some(elsewhere) = seqpacket::path(&fd).filter(|bound| bound != path) {
+            let elsewhere = elsewhere.display();
+            log::warn!("the service manager listens at {elsewhere}; clients look at {} ('socket')", path.display());
+        }
+        Self { fd, path: None }
+    }
+
+    /// The socket of the daemon before this one, which was bound to `path`.
+    #[must_use]
+    pub fn of_predecessor(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: Some(path.into()) }
+    }
+
+    /// Binds `path`. The caller holds the daemon's lock, so a socket that lies there is a dead daemon's.
     ///
     /// # Errors
     /// [`ServeError`].
     pub fn open(path: &Path) -> Result<Self, ServeError> {
-        let mut passed = sd_notify::listen_fds().map_err(ServeError::Activation)?;
-        if let Some(fd) = passed.next() {
-            let fd = seqpacket::adopt_listener(fd).map_err(ServeError::Activation)?;
-            return Ok(Self { fd, path: None });
-        }
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(ServeError::file("create", dir))?;
         }
@@ -58,6 +68,12 @@ impl Listener {
             None => log::info!("there is no group '{GROUP}': only root can use {}", path.display()),
         }
         Ok(Self { fd, path: Some(path.into()) })
+    }
+
+    /// Whether the file is ours.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Removes the file, if it is ours.

@@ -10,6 +10,7 @@ pub mod mmap;
 pub mod netns;
 pub mod outbox;
 pub mod packet;
+pub mod passed;
 pub mod pidfd;
 pub mod procfs;
 pub mod seqpacket;

@@ -4,14 +4,14 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
+    getsockname, getsockopt, listen, recvmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
 
@@ -64,11 +64,9 @@ pub fn listen_at(path: &Path, mode: Mode) -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// Why it is not one: its type, or that it does not listen.
-pub fn adopt_listener(fd: RawFd) -> io::Result<OwnedFd> {
-    let not = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("fd {fd} is {what}"));
-    // SAFETY: the service manager's protocol (sd_listen_fds(3)) hands this fd over to us, and nothing else in the process
-    // knows it; it is looked at before anything relies on it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+pub fn adopt_listener(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let number = fd.as_raw_fd();
+    let not = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("fd {number} is {what}"));
     if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
         return Err(not("no socket of type SOCK_SEQPACKET (ListenSequentialPacket= in the .socket unit)"));
     }
@@ -124,6 +122,13 @@ pub fn peer_pidfd(socket: &impl AsFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The path that the socket is bound to; `None` where it is bound to none.
+#[must_use]
+pub fn path(socket: &impl AsFd) -> Option<PathBuf> {
+    let addr: UnixAddr = getsockname(socket.as_fd().as_raw_fd()).ok()?;
+    addr.path().map(Path::to_path_buf)
+}
+
 /// Bounds what a peer may leave unread: a send past it gives EAGAIN. The kernel counts whole buffers, not only the bytes
 /// in them, and doubles the number for that (SO_SNDBUF, socket(7)).
 ///
@@ -156,6 +161,39 @@ pub fn receive(socket: &impl AsFd, room: &mut [u8]) -> Result<Received, Errno> {
         cut: message.msg_flags & libc::MSG_TRUNC != 0,
         had_fds: message.msg_flags & libc::MSG_CTRUNC != 0,
     })
+}
+
+/// The next datagram with the fds that came with it, without waiting: for a peer that is trusted with them.
+///
+/// # Errors
+/// EAGAIN when there is none; EMSGSIZE where it or its fds were cut, which are closed then.
+pub fn receive_with_fds(socket: &impl AsFd, room: &mut [u8]) -> Result<(usize, Vec<OwnedFd>), Errno> {
+    let mut space = nix::cmsg_space!([RawFd; FDS_MAX]);
+    let mut parts = [io::IoSliceMut::new(room)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let mut fds = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            // SAFETY: recvmsg has just put these fds into this process, and nobody else knows them.
+            fds.extend(numbers.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok((message.bytes, fds))
+}
+
+/// A connection to a socket of this type.
+///
+/// # Errors
+/// Those of socket(2) and connect(2).
+pub fn connect_to(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
 }
 
 /// Sends a datagram with those fds, at most [`FDS_MAX`], whole or not at all, without waiting.
@@ -301,18 +339,8 @@ mod tests {
             pid: std::process::id(),
         };
         assert_eq!(peer(&accepted), Ok(me));
-        assert!(adopt_listener(nix::unistd::dup(&client).expect("a copy").into_raw()).is_err(), "not listening");
-        assert!(adopt_listener(nix::unistd::dup(&listener).expect("a copy").into_raw()).is_ok());
-    }
-
-    trait IntoRaw {
-        fn into_raw(self) -> RawFd;
-    }
-
-    impl IntoRaw for OwnedFd {
-        fn into_raw(self) -> RawFd {
-            std::os::fd::IntoRawFd::into_raw_fd(self)
-        }
+        assert!(adopt_listener(client).is_err(), "not listening");
+        assert!(adopt_listener(nix::unistd::dup(&listener).expect("a copy")).is_ok());
     }
 
     #[test]
@@ -326,22 +354,9 @@ mod tests {
             })
             .collect();
         send(&ours, b"hello", files.iter().map(AsFd::as_fd)).expect("sent");
-        let mut room = [0; 16];
-        let mut space = nix::cmsg_space!([RawFd; FDS_MAX]);
-        let mut parts = [io::IoSliceMut::new(&mut room)];
-        let message = nix::sys::socket::recvmsg::<()>(
-            theirs.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            nix::sys::socket::MsgFlags::MSG_CMSG_CLOEXEC,
-        )
-        .expect("received");
-        let mut got = Vec::new();
-        for part in message.cmsgs().expect("whole") {
-            let nix::sys::socket::ControlMessageOwned::ScmRights(fds) = part else { panic!("{part:?}") };
-            // SAFETY: recvmsg has just put these fds into this process.
-            got.extend(fds.into_iter().map(|fd| unsafe { File::from_raw_fd(fd) }));
-        }
+        let (bytes, got) = receive_with_fds(&theirs, &mut [0; 16]).expect("received");
+        let got: Vec<File> = got.into_iter().map(File::from).collect();
+        assert_eq!(bytes, 5);
         assert_eq!(got.len(), FDS_MAX);
         for (n, file) in got.iter().enumerate() {
             let mut text = [0; 3];

@@ -5,9 +5,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod handover;
 mod hostile;
 mod kills;
 mod leases;
+mod manager;
 mod pool;
 mod restart;
 mod served;

@@ -101,6 +101,17 @@ impl<'w> Served<'w> {
         }
     }
 
+    /// Starts a successor, which takes over.
+    pub fn replaced(mut self) -> Self {
+        let log = File::options().append(true).open(&self.log).expect("a log");
+        let mut command = self.world.command(&["serve", "--replace"]);
+        let next = command.stdout(Stdio::null()).stderr(log).spawn().expect("started");
+        let ended = self.child.wait().expect("reaped");
+        let next = Self { world: self.world, child: next, log: self.log.clone() };
+        assert_eq!(ended.code(), Some(0), "{}", next.log());
+        next
+    }
+
     /// Kills it as the kernel would, and reaps it.
     pub fn kill(mut self) -> &'w World {
         self.child.kill().expect("killed");
