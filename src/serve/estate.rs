@@ -64,7 +64,7 @@ pub struct Wait {
     pub tag: String,
     /// When the leases end, as in a record.
     pub policy: u8,
-    /// Without a guest.
+    /// The slots are used without a guest.
     pub own_stack: bool,
     /// Until when it waits, nanoseconds of `CLOCK_BOOTTIME`.
     pub deadline_ns: u64,
@@ -146,7 +146,7 @@ impl Wait {
     /// A request that waits, the how-manieth of all.
     #[must_use]
     pub fn new(arrival: u32, pending: &Pending) -> Self {
-        let Request { ticket, count, tag, policy, own_stack, .. } = pending.request;
+        let Request { holder: _, ticket, count, tag, policy, own_stack, wait_ns: _ } = pending.request;
         let (tag, deadline_ns) = (tag.as_str().to_owned(), pending.deadline_ns);
         Self { arrival, ticket, count, tag, policy: policy as u8, own_stack, deadline_ns }
     }
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(leases(&left.last_grant).count(), 1, "no slot has the other's number");
         let request = left.waits[0].request(HolderId::at(2), 100);
         assert_eq!((request.ticket, request.count, request.tag.as_str(), request.wait_ns), (1 << 60, 2, "a \"b\"", 1));
-        assert_eq!(request.policy, Policy::OnExit);
+        assert_eq!((request.policy, request.own_stack), (Policy::OnExit, true));
     }
 
     #[test]

@@ -82,11 +82,11 @@ pub struct Begin {
 /// [`ServeError`]. Leases stay in any case.
 pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let config = Arc::new(config);
-    let mut lot = if begin.replace { Lot::claim(&config)? } else { None };
-    let _alone = take_place(&config, lot.is_some())?;
-    if lot.is_none() {
-        lot = Some(Lot::passed(&config)?);
-    }
+    let place = if begin.replace { take_over(&config)? } else { None };
+    let (_alone, lot) = match place {
+        Some(place) => place,
+        None => (lock(&config)?, Lot::passed(&config)?),
+    };
     let up = begin.up;
     let before = Maps::open(&config.bpf_dir)?;
     // A pass makes larger maps where these have become too small.
@@ -98,7 +98,7 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let mut start = Start::new(Arc::clone(&config), slots, leased)?;
     let early = if up { start.make_pool()? } else { Early::default() };
     let maps = open_maps(&config, up)?;
-    start.serve(&maps, early, lot.unwrap_or_default(), up)
+    start.serve(&maps, early, lot, up)
 }
 
 /// The pool's maps, made to their end by a pass of this process or of one before it.
@@ -110,43 +110,44 @@ fn open_maps(config: &Config, up: bool) -> Result<Maps, ServeError> {
     Ok(maps)
 }
 
-/// The daemon's place. A predecessor that has handed over may be a moment from letting go of it.
-fn take_place(config: &Config, succeeds: bool) -> Result<Lock, ServeError> {
+/// The daemon's place.
+fn lock(config: &Config) -> Result<Lock, LockError> {
+    Lock::take(&config.run_dir.join("serve.lock"))
+}
+
+/// Takes the running daemon's place; `None` where none runs. All that can be wrong with this process is found before it
+/// asks.
+fn take_over(config: &Config) -> Result<Option<(Lock, Lot)>, ServeError> {
+    let maps = open_maps(config, false)?;
+    pool::raise_fd_limit(config, maps.slots())?;
+    Seen::look(config, maps.slots())?;
+    drop(maps);
     let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
+    let mut lot = None;
     loop {
-        match Lock::take(&config.run_dir.join("serve.lock")) {
-            Err(LockError::Held { .. }) if succeeds && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            taken => return Ok(taken?),
+        if lot.is_none()
+            && let Some((fd, heritage)) = succession::claim(&config.run_dir, &config.socket)?
+        {
+            let listener = Some(Listener::of_predecessor(fd, &config.socket));
+            lot = Some(Lot { listener, heritage: Some(heritage) });
+        }
+        match lock(config) {
+            Ok(lock) => return Ok(lot.map(|lot| (lock, lot))),
+            // One that has handed over is a moment from letting go, and one that has just begun from being heard.
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
 /// What falls to a daemon when it begins: its socket, if another has it already, and what the one before has left.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lot {
     listener: Option<Listener>,
     heritage: Option<Heritage>,
 }
 
 impl Lot {
-    /// Takes the running daemon's. All that can be wrong with this process is found before.
-    fn claim(config: &Config) -> Result<Option<Self>, ServeError> {
-        let maps = open_maps(config, false)?;
-        pool::raise_fd_limit(config, maps.slots())?;
-        Seen::look(config, maps.slots())?;
-        drop(maps);
-        let claimed = succession::claim(&config.run_dir, &config.socket)?;
-        if claimed.is_none() {
-            log::info!("no daemon runs that could be replaced");
-        }
-        Ok(claimed.map(|(fd, heritage)| {
-            let listener = Some(Listener::of_predecessor(fd, &config.socket));
-            Self { listener, heritage: Some(heritage) }
-        }))
-    }
-
     /// Takes what the service manager passed.
     fn passed(config: &Config) -> Result<Self, ServeError> {
         let Passed { listener, estate, connections } = Passed::take()?;

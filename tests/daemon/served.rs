@@ -105,8 +105,16 @@ impl<'w> Served<'w> {
     pub fn replaced(mut self) -> Self {
         let log = File::options().append(true).open(&self.log).expect("a log");
         let mut command = self.world.command(&["serve", "--replace"]);
-        let next = command.stdout(Stdio::null()).stderr(log).spawn().expect("started");
-        let ended = self.child.wait().expect("reaped");
+        let mut next = command.stdout(Stdio::null()).stderr(log).spawn().expect("started");
+        let ended = loop {
+            if let Some(ended) = self.child.try_wait().expect("asked") {
+                break ended;
+            }
+            if let Some(failed) = next.try_wait().expect("asked") {
+                panic!("the successor ended with {failed}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
         let next = Self { world: self.world, child: next, log: self.log.clone() };
         assert_eq!(ended.code(), Some(0), "{}", next.log());
         next
