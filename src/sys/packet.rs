@@ -2,7 +2,9 @@
 //! namespace; it changes nothing about the device.
 
 use std::io::IoSliceMut;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -181,6 +183,38 @@ impl AsFd for PacketSocket {
     }
 }
 
+/// Waits until the kernel dates frames when it sees them. It begins to with the first socket that asks for it, by a worker of
+/// its own (net_enable_timestamp, net/core/dev.c); until then a frame gets the time at which it is read
+/// (__sock_recv_timestamp, net/socket.c), which says nothing of the order in which frames passed. A datagram to ourselves
+/// tells the two apart: it is dated before it is asked for, or not.
+///
+/// False where it could not be seen: no loopback device that is up, or still not after a second.
+#[must_use]
+pub fn wait_for_dates() -> bool {
+    (0..100).any(|_| {
+        let dated = is_dated();
+        if dated == Some(false) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        dated == Some(true)
+    })
+}
+
+/// Whether a datagram to ourselves bears a time from before it was read; `None` where none arrives.
+fn is_dated() -> Option<bool> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true).ok()?;
+    socket.send_to(&[0], socket.local_addr().ok()?).ok()?;
+    std::thread::sleep(Duration::from_millis(1));
+    let asked = now_ns();
+    let (mut byte, mut control) = ([0], cmsg_space!(TimeSpec));
+    let mut room = [IoSliceMut::new(&mut byte)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut room, Some(&mut control), MsgFlags::MSG_DONTWAIT).ok()?;
+    message.cmsgs().ok()?.find_map(|control| {
+        if let ControlMessageOwned::ScmTimestampns(time) = control { Some(nanoseconds(time) < asked) } else { None }
+    })
+}
+
 /// The time now, as frames are dated: nanoseconds since 1970.
 #[must_use]
 pub fn now_ns() -> u64 {
@@ -226,4 +260,16 @@ fn size_of_as_socklen<T>(value: &T) -> libc::socklen_t {
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> PacketError {
     move |errno| PacketError { call, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_dates_what_it_gets_soon_after_a_socket_asks_for_it() {
+        let asking = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback device");
+        setsockopt(&asking, sockopt::ReceiveTimestampns, &true).expect("set");
+        assert!(wait_for_dates());
+    }
 }

@@ -98,6 +98,9 @@ impl Watch {
         if let Some(uplink) = uplink {
             places.push(open(Hook::Uplink, uplink, Some(&mine.filter()[..]))?);
         }
+        if !packet::wait_for_dates() {
+            log::debug!("whether the kernel dates frames yet is not known: the first may stand out of order");
+        }
         Ok(Self { places, mine, order: Order::default(), snaplen, buffer: vec![0; snaplen.max(SELECT_BYTES)] })
     }
 

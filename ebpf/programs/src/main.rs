@@ -11,6 +11,8 @@
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod outer;
+#[cfg(target_arch = "bpf")]
 mod programs;
 #[cfg(target_arch = "bpf")]
 mod skb;
@@ -19,7 +21,9 @@ mod slot;
 #[cfg(target_arch = "bpf")]
 mod tunnel;
 #[cfg(target_arch = "bpf")]
-mod uplink;
+mod uplink_in;
+#[cfg(target_arch = "bpf")]
+mod uplink_out;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

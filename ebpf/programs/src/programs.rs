@@ -1,11 +1,11 @@
-//! The entry of each program, and how a drop is counted; the work is `slot`'s and `uplink`'s.
+//! The entry of each program, and how a drop is counted; the work is `slot`'s and the uplink's two files'.
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use netslot_abi::{ConfigRecord, DropReason};
 
 use crate::skb::Skb;
-use crate::{maps, slot, uplink};
+use crate::{maps, slot, uplink_in, uplink_out};
 
 /// Runs a program.
 #[inline(always)]
@@ -46,13 +46,13 @@ pub fn slot_in(context: TcContext) -> i32 {
 /// Uplink egress: what leaves the machine.
 #[classifier]
 pub fn uplink_out(context: TcContext) -> i32 {
-    run(context.skb.skb, uplink::uplink_out)
+    run(context.skb.skb, uplink_out::uplink_out)
 }
 
 /// Uplink ingress: what reaches the machine.
 #[classifier]
 pub fn uplink_in(context: TcContext) -> i32 {
-    run(context.skb.skb, uplink::uplink_in)
+    run(context.skb.skb, uplink_in::uplink_in)
 }
 
 /// The packet goes on, and no other program is asked.

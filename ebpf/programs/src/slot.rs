@@ -19,6 +19,9 @@ const CUT_BYTES: i32 = 64;
 
 pub const NO_V6: V6 = [0; 4];
 
+/// No address.
+pub const NO_V4: V4 = 0;
+
 /// The slot's own address.
 #[inline(always)]
 pub fn own4(config: &ConfigRecord, slot: u32) -> V4 {
