@@ -89,10 +89,9 @@ fn answer_pings(udp: &UdpSocket, until: &dyn Fn() -> bool) -> u32 {
     while !until() {
         let Ok((len, from)) = udp.recv_from(&mut packet) else { continue };
         let frame = &mut packet[8..len];
-        if frame[12..14] != [8, 0] || frame[23] != 1 || frame[34] != 8 {
+        if frame[12..14] != [8, 0] || frame[23] != 1 || frame[34] != 8 || frame[30..34] != PEER {
             continue;
         }
-        assert_eq!(frame[30..34], PEER);
         let (to, sender): ([u8; 6], [u8; 6]) = (frame[..6].try_into().expect("6"), frame[6..12].try_into().expect("6"));
         frame[..6].copy_from_slice(&sender);
         frame[6..12].copy_from_slice(&to);
