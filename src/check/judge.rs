@@ -32,7 +32,7 @@ const BPF: (u32, &str) = (39, "CAP_BPF");
 /// Judges every fact, in a fixed order.
 pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
     let pool = Pool::new(config, facts);
-    let mut findings = vec![kernel(facts), pool.capabilities(), user_namespace(facts), pool.tun()];
+    let mut findings = vec![pool.kernel(), pool.capabilities(), user_namespace(facts), pool.tun()];
     findings.extend(pool.features());
     findings.extend([
         pool.open_files(),
@@ -62,20 +62,6 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
 
 const UNREAD: &str = "cannot be read here";
 const HIDDEN: &str = "not looked at: that takes privilege";
-
-fn kernel(facts: &Facts) -> Finding {
-    let value = facts.kernel.clone().unwrap_or_else(|| UNREAD.into());
-    let mut numbers = value.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let why = "6.1 is the oldest long-term kernel that netslot is written for; from 6.9 on a restarted daemon can tell a \
-               lease's owner from another process with the same id";
-    let level = if facts.kernel.is_some() && version < (6, 1) { Level::Lack } else { Level::Note };
-    Finding::fine("kernel", value, "6.1, better 6.12 or later", why).unless(
-        version >= (6, 12),
-        level,
-        "boot a newer kernel",
-    )
-}
 
 fn user_namespace(facts: &Facts) -> Finding {
     let value = if facts.initial_user_namespace { "the host's own" } else { "one of its own" };
@@ -107,6 +93,27 @@ impl<'a> Pool<'a> {
             missing.push(BPF);
         }
         Self { config, facts, missing: missing.into_iter().map(|(_, name)| name).collect() }
+    }
+
+    fn kernel(&self) -> Finding {
+        let value = self.facts.kernel.clone().unwrap_or_else(|| UNREAD.into());
+        let mut numbers = value.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if self.facts.kernel.is_some() && ((6, 1)..(6, 3)).contains(&version) && self.config.tunnel == Tunnel::Ebpf {
+            let why = "a bound slot's packets are taken out of Geneve with BPF_F_ADJ_ROOM_DECAP_L3_IPV4, which 6.3 \
+                       brought: on this kernel they leave, and nothing comes back; slots without a binding are served";
+            let mend = "boot a newer kernel, or set tunnel = \"off\"";
+            let need = "6.3, better 6.12 or later, with tunnel = \"ebpf\"";
+            return Finding::fine("kernel", value, need, why).unless(false, Level::Lack, mend);
+        }
+        let why = "6.1 is the oldest long-term kernel that netslot is written for; from 6.9 on a restarted daemon can tell \
+                   a lease's owner from another process with the same id";
+        let level = if self.facts.kernel.is_some() && version < (6, 1) { Level::Lack } else { Level::Note };
+        Finding::fine("kernel", value, "6.1, better 6.12 or later", why).unless(
+            version >= (6, 12),
+            level,
+            "boot a newer kernel",
+        )
     }
 
     fn slots_max(&self) -> u64 {

@@ -122,7 +122,8 @@ fn the_kernel_is_new_enough() {
     let older = |release: &'static str| move |facts: &mut Facts| facts.kernel = Some(release.into());
     finds("kernel", Level::Lack, "5.15.0-91-generic", "boot a newer kernel", older("5.15.0-91-generic"));
     finds("kernel", Level::Lack, "6.0.19", "boot a newer kernel", older("6.0.19"));
-    finds("kernel", Level::Note, "6.1.0-35-amd64", "boot a newer kernel", older("6.1.0-35-amd64"));
+    finds("kernel", Level::Lack, "6.1.0-35-amd64", "tunnel = \"off\"", older("6.1.0-35-amd64"));
+    finds("kernel", Level::Note, "6.6.1", "boot a newer kernel", older("6.6.1"));
     finds("kernel", Level::Note, "6.11-rc3", "boot a newer kernel", older("6.11-rc3"));
     finds("kernel", Level::Note, "cannot be read", "boot a newer kernel", |facts| facts.kernel = None);
     for release in ["6.12.0", "6.18.44-x", "7.0", "10.1"] {

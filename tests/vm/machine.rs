@@ -26,6 +26,14 @@ pub struct Machine<'a> {
     pub patience: Duration,
 }
 
+/// A machine that runs; ended with this value.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    dir: PathBuf,
+    patience: Duration,
+}
+
 /// What a machine left behind.
 #[derive(Debug)]
 pub struct Ran {
@@ -36,39 +44,16 @@ pub struct Ran {
 }
 
 impl Machine<'_> {
-    /// Boots it and waits for its end; its files are below `dir`.
-    pub fn run(&self, dir: &Path) -> Ran {
+    /// Boots it by that command, which is QEMU or becomes it, with its files below `dir`.
+    pub fn start(&self, launcher: Command, dir: &Path) -> Running {
         let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir).expect("target is ours");
-        let path = |name: &str| dir.join(name);
-        fs::write(path("initramfs"), self.initramfs).expect("written");
-        let mut child = Guard(self.command(dir).spawn().expect("QEMU starts"));
-        let read = |name: &str| String::from_utf8_lossy(&fs::read(path(name)).unwrap_or_default()).into_owned();
-        let began = Instant::now();
-        let mut ended = None;
-        while child.0.try_wait().expect("asked").is_none() {
-            if let Some(line) = verdict::fatal(&read("kernel.log")) {
-                ended = Some(line.to_owned());
-            } else if began.elapsed() > self.patience {
-                ended = Some(format!("no end after {} s", self.patience.as_secs()));
-            }
-            if ended.is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        drop(child);
-        let kernel = read("kernel.log");
-        let mut verdict = verdict::read(&read("checks.log"), &kernel);
-        verdict.wrong.extend(ended.map(|why| format!("QEMU was ended: {why}")));
-        if verdict.wrong.is_empty() {
-            let _ = fs::remove_file(path("initramfs"));
-        }
-        Ran { verdict, dir: dir.to_owned(), kernel }
+        fs::write(dir.join("initramfs"), self.initramfs).expect("written");
+        let child = self.command(launcher, dir).spawn().expect("QEMU starts");
+        Running { child, dir: dir.to_owned(), patience: self.patience }
     }
 
-    fn command(&self, dir: &Path) -> Command {
-        let mut command = Command::new(QEMU);
+    fn command(&self, mut command: Command, dir: &Path) -> Command {
         // Never KVM because /dev/kvm exists: on nested hosts it may be there and hang.
         command.args("-nodefaults -no-user-config -no-reboot -display none -accel tcg -cpu max -smp 2".split(' '));
         command.arg("-m").arg(self.memory_mb.to_string());
@@ -84,6 +69,67 @@ impl Machine<'_> {
         command.args(self.more).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(dir.join("qemu.log")).expect("target is ours"));
         command
+    }
+}
+
+impl Running {
+    /// Waits until it ends by itself, or has to be ended.
+    pub fn wait(mut self) -> Ran {
+        let began = Instant::now();
+        let mut ended = None;
+        while ended.is_none() && self.child.try_wait().expect("asked").is_none() {
+            ended = self.trouble(began);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let kernel = self.read("kernel.log");
+        let mut verdict = verdict::read(&self.read("checks.log"), &kernel);
+        verdict.wrong.extend(ended.map(|why| format!("QEMU was ended: {why}")));
+        if verdict.wrong.is_empty() {
+            let _ = fs::remove_file(self.dir.join("initramfs"));
+        }
+        Ran { verdict, dir: self.dir.clone(), kernel }
+    }
+
+    /// Waits until its script has told that line, and fails if it tells of a check that does not hold.
+    #[track_caller]
+    pub fn tells(&mut self, line: &str) {
+        let began = Instant::now();
+        loop {
+            let told = self.read("checks.log");
+            let failed: Vec<&str> = told.lines().filter(|line| line.starts_with("FAIL ")).collect();
+            assert!(failed.is_empty(), "{failed:?}; logs: {}", self.dir.display());
+            if told.lines().any(|told| told.trim_end() == line) {
+                return;
+            }
+            let end = self.child.try_wait().expect("asked").map(|status| format!("QEMU ended with {status}"));
+            if let Some(why) = end.or_else(|| self.trouble(began)) {
+                panic!("no '{line}': {why}; {told}{}; logs: {}", self.read("qemu.log"), self.dir.display());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The figures that its script has told.
+    pub fn measured(&self) -> Vec<String> {
+        verdict::read(&self.read("checks.log"), "").measured
+    }
+
+    fn trouble(&self, began: Instant) -> Option<String> {
+        let kernel = self.read("kernel.log");
+        let late = began.elapsed() > self.patience;
+        let late = late.then(|| format!("no end after {} s", self.patience.as_secs()));
+        verdict::fatal(&kernel).map(str::to_owned).or(late)
+    }
+
+    fn read(&self, name: &str) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join(name)).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -104,15 +150,5 @@ impl Ran {
             self.verdict.held.join(", "),
             self.dir.display()
         );
-    }
-}
-
-/// Ends QEMU whatever becomes of the test.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -3,6 +3,9 @@
 //! Those that take minutes run with `make test-vm` alone.
 
 mod archive;
+#[path = "../common/mod.rs"]
+mod common;
+mod guest;
 mod image;
 mod kernel;
 mod machine;
@@ -25,8 +28,8 @@ fn the_programs_pass_their_tests_on_6_12() {
 
 #[test]
 #[ignore = "a second kernel: make test-vm"]
-fn a_pool_is_made_on_6_1() {
-    Scenario::new("pool", Line::V6_1).run();
+fn a_pool_without_tunnels_is_made_on_6_1() {
+    Scenario::new("pool", Line::V6_1).append("tunnel=off").run();
 }
 
 #[test]
@@ -42,4 +45,10 @@ fn a_pool_outlives_the_change_of_root_as_systemd_does_it() {
 #[test]
 fn what_an_early_boot_lacks_is_named_and_stops_nothing_else() {
     Scenario::new("lacking", Line::V6_12).run();
+}
+
+#[test]
+#[ignore = "a second kernel: make test-vm"]
+fn the_programs_pass_their_tests_on_6_1() {
+    Scenario::new("programs", Line::V6_1).with_test("programs").run();
 }

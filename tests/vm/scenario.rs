@@ -85,8 +85,6 @@ impl Scenario {
         possible()?;
         let kernel = Kernel::get(self.line)?;
         let mut image = Image::new()?;
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let script = |name: &str| fs::read(here.join("tests/vm/scenarios").join(name)).expect("a script");
         image.file("init", 0o755, &script(&format!("{}.sh", self.name)));
         image.file("lib.sh", 0o644, &script("lib.sh"));
         image.program(&binary(), "usr/sbin/netslot");
@@ -114,15 +112,21 @@ impl Scenario {
             more: &[],
             patience: Duration::from_secs(300),
         };
-        machine.run(&packages::cache().join(format!("runs/{}{}-{:?}", self.name, self.append, self.line))).is_well();
+        let dir = packages::cache().join(format!("runs/{}{}-{:?}", self.name, self.append, self.line));
+        machine.start(Command::new(QEMU), &dir).wait().is_well();
     }
+}
+
+/// A file of `scenarios/`.
+pub fn script(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/scenarios").join(name)).expect("a script")
 }
 
 /// Whether a VM can run here.
 ///
 /// # Errors
 /// What is missing.
-fn possible() -> Result<(), String> {
+pub fn possible() -> Result<(), String> {
     if cfg!(not(target_arch = "x86_64")) {
         return Err("the kernels under test are for x86-64".into());
     }

@@ -189,10 +189,13 @@ impl Frame for Skb {
 
     #[inline(always)]
     fn load_some<const N: usize>(&self, at: u32, len: u32, out: &mut [u8; N]) -> Option<()> {
-        if len == 0 || len > N as u32 {
+        // Verifiers before 6.8 learn nothing from a comparison with 0, and refuse a length that might be 0. So the bound
+        // is checked one lower, on a number in which the compiler cannot recognise the length.
+        let below = core::hint::black_box(len.wrapping_sub(1));
+        if below >= N as u32 {
             return None;
         }
-        // SAFETY: `out` has room for `len` bytes, checked above where the verifier sees it.
-        done(unsafe { bpf_skb_load_bytes(self.0.cast(), at, out.as_mut_ptr().cast(), len) })
+        // SAFETY: `out` has room for that many bytes, checked above where the verifier sees it.
+        done(unsafe { bpf_skb_load_bytes(self.0.cast(), at, out.as_mut_ptr().cast(), below + 1) })
     }
 }
