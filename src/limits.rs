@@ -169,6 +169,10 @@ pub const HOLDERS_TOLD: usize = 8;
 /// with it), and what is not right after the third will not be.
 pub const MENDS: u32 = 3;
 
+/// Sockets that wait to be closed: with 500 slots a second that need their rules made again, and 15 ms for each grace period,
+/// eight do at a time.
+pub const SOCKETS_CLOSING: usize = 64;
+
 /// Differences of a slot that are told in a log.
 pub const DIFFERENCES_TOLD: usize = 4;
 

@@ -22,6 +22,10 @@ pub enum Difference {
     },
     /// Something of the rules, in the words of `rules`.
     Rules(String),
+    /// Something that packets have added to a set of the rules, in the same words.
+    Element(String),
+    /// Counts and quotas of the rules, which packets have changed.
+    Counts,
 }
 
 impl Difference {
@@ -31,6 +35,7 @@ impl Difference {
         match self {
             Self::Added(fact) => fact.is_trace(),
             Self::Changed { expected, found, .. } => expected.is_trace() && found.is_trace(),
+            Self::Element(_) | Self::Counts => true,
             Self::Missing(_) | Self::Rules(_) => false,
         }
     }

@@ -189,11 +189,11 @@ const LINK_INFO: &[Attribute] = &[
     a(5, "", In(PORT)),
 ];
 
-/// `IFLA_BR_*` and `IFLA_TUN_*`, which are told apart by the kind beside them: the numbers below 10 are known by name for
-/// taps, those that are left out are the bridge's alone.
+/// `IFLA_BR_*`, `IFLA_TUN_*` and `IFLA_GENEVE_*`, which are told apart by the kind beside them; those that are left out are
+/// the bridge's alone.
 const LINK_DATA: &[Attribute] = &[
-    a(1, "forward delay, or tap's owner", Same(Number)),
-    a(2, "hello time, or tap's group", Same(Number)),
+    a(1, "forward delay, tap's owner, or VNI", Same(Number)),
+    a(2, "hello time, tap's group, or remote", Same(Number)),
     a(3, "greatest age, or type of tap", Same(Number)),
     a(4, "ageing time, or packet information", Same(Number)),
     a(5, "spanning tree, or virtio-net header", Same(Number)),

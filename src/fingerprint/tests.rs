@@ -1,5 +1,7 @@
 //! What is compared, what is not, and that one slot's fingerprint becomes exactly another's.
 
+use std::os::fd::AsFd as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -13,6 +15,25 @@ use crate::slot::SlotId;
 fn spec(number: u32) -> SlotSpec {
     let config = Config { slots: 4_000, ..Config::default() };
     Blueprint::new(&config, 1_430).slot(SlotId::new(number).expect("in range"))
+}
+
+fn geneve(number: u32) -> (SlotSpec, Fingerprint) {
+    let remote = [192, 0, 2, 1].into();
+    let blueprint = Blueprint::new(&Config::default(), 1_430).with_tunnels(70_000, remote);
+    let spec = blueprint.slot(SlotId::new(number).expect("in range"));
+    let null = std::fs::File::open("/dev/null").expect("there");
+    let tunnel = spec.tunnel.expect("the pool has them");
+    // All but the namespace, which no dump tells.
+    let mut facts = facts(Class::Link, |b| route::add_geneve(b, &tunnel, null.as_fd()));
+    facts[0].fields.retain(|field| field.path[0] != nix::libc::IFLA_NET_NS_FD);
+    (spec, Fingerprint::of(facts))
+}
+
+#[test]
+fn a_tunnels_vni_is_the_slots_own() {
+    let ((from, zero), (to, five)) = (geneve(0), geneve(5));
+    assert_ne!(zero, five);
+    assert_eq!(for_slot(&zero, &from, &to), five);
 }
 
 /// What is written as a request reads as what a dump tells.

@@ -39,7 +39,10 @@ pub fn line(difference: &Difference, spec: &SlotSpec) -> Vec<Line> {
     match difference {
         Difference::Missing(fact) => one(thing(fact, spec), rest(fact, spec), "none".into()),
         Difference::Added(fact) => one(thing(fact, spec), "none".into(), rest(fact, spec)),
-        Difference::Rules(what) => one("rules".into(), "as configured".into(), what.clone()),
+        Difference::Rules(what) | Difference::Element(what) => {
+            one("rules".into(), "as configured".into(), what.clone())
+        }
+        Difference::Counts => one("counts and quotas of rules".into(), "none".into(), "some".into()),
         Difference::Changed { expected, found, paths } => {
             let value = |fact: &Fact, path| {
                 let value = fact.value(path).map(|value| written(fact.class, path, value, spec));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::schema::{Attribute, Class, Format, How};
 use super::{Fact, Fingerprint, HEADER, Path};
+use crate::netlink::read::text_of;
 use crate::plan::SlotSpec;
 
 /// The fingerprint that slot `to` has if `from` has this one.
@@ -22,6 +23,10 @@ pub fn for_slot(fingerprint: &Fingerprint, from: &SlotSpec, to: &SlotSpec) -> Fi
 }
 
 fn translate(fact: &mut Fact, from: &SlotSpec, to: &SlotSpec) {
+    if let Some((from, to)) = from.tunnel.zip(to.tunnel).filter(|_| is_geneve(fact)) {
+        let vni = fact.fields.iter_mut().find(|field| field.path == VNI && field.value == from.vni.to_ne_bytes());
+        vni.into_iter().for_each(|field| field.value = to.vni.to_ne_bytes().into());
+    }
     for field in &mut fact.fields {
         match format(fact.class, field.path) {
             Some(Format::Device) if field.value == from.tap.index.0.to_ne_bytes() => {
@@ -44,6 +49,13 @@ fn translate(fact: &mut Fact, from: &SlotSpec, to: &SlotSpec) {
             _ => {}
         }
     }
+}
+
+/// `IFLA_GENEVE_ID` of a device of that kind.
+const VNI: Path = [18, 2, 1, 0];
+
+fn is_geneve(fact: &Fact) -> bool {
+    fact.class == Class::Link && fact.value([18, 1, 0, 0]).is_some_and(|kind| text_of(kind) == "geneve")
 }
 
 /// The addresses that are a slot's own.

@@ -29,6 +29,11 @@ pub mod message {
     pub const GET_OBJECT: u8 = 19;
     pub const NEW_FLOWTABLE: u8 = 22;
     pub const GET_FLOWTABLE: u8 = 23;
+    /// Those that set counts and quotas back as they tell them: of objects since 4.10, of rules since 6.2, of elements
+    /// since 6.5.
+    pub const GET_OBJECT_RESET: u8 = 21;
+    pub const GET_RULE_RESET: u8 = 25;
+    pub const GET_ELEMENTS_RESET: u8 = 33;
 }
 
 /// `NFTA_TABLE_NAME`.
@@ -149,9 +154,9 @@ pub fn dump(batch: &mut Batch, kind: u8) {
     append(batch, kind, 0, DUMP, |_| ());
 }
 
-/// Asks for the elements of a set.
-pub fn dump_elements(batch: &mut Batch, family: u8, table: &[u8], set: &[u8]) {
-    append(batch, message::GET_ELEMENTS, family, DUMP, |a| {
+/// Asks for the elements of a set, by `GET_ELEMENTS` or `GET_ELEMENTS_RESET`.
+pub fn dump_elements(batch: &mut Batch, kind: u8, family: u8, table: &[u8], set: &[u8]) {
+    append(batch, kind, family, DUMP, |a| {
         a.bytes(1, table).bytes(2, set); // NFTA_SET_ELEM_LIST_TABLE, NFTA_SET_ELEM_LIST_SET
     });
 }

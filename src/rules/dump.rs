@@ -3,7 +3,7 @@
 use super::object::Object;
 use crate::netlink::nft::{self, Table, message};
 use crate::netlink::read::Message;
-use crate::netlink::{Socket, SocketError};
+use crate::netlink::{Batch, Socket, SocketError};
 
 /// Everything that nf_tables has in the socket's namespace.
 ///
@@ -24,9 +24,27 @@ pub fn dump(socket: &mut Socket) -> Result<Vec<Object>, SocketError> {
     let sets: Vec<Object> = all.iter().filter(|o| o.kind == message::NEW_SET).cloned().collect();
     for set in sets {
         let (table, name) = (set.attribute(1), set.attribute(2));
-        all.extend(socket.dump(|batch| nft::dump_elements(batch, set.family, table, name), object)?);
+        all.extend(
+            socket.dump(|batch| nft::dump_elements(batch, message::GET_ELEMENTS, set.family, table, name), object)?,
+        );
     }
     Ok(all)
+}
+
+/// Sets every count and quota in the socket's namespace back to its beginning, but for those of chains' policies.
+///
+/// # Errors
+/// [`SocketError::Refused`] with EINVAL where the kernel is too old for it.
+pub fn reset(socket: &mut Socket) -> Result<(), SocketError> {
+    for kind in [message::GET_OBJECT_RESET, message::GET_RULE_RESET] {
+        socket.dump(|batch| nft::dump(batch, kind), |_| Some(()))?;
+    }
+    for set in socket.dump(|batch| nft::dump(batch, message::GET_SET), object)? {
+        let (table, name) = (set.attribute(1), set.attribute(2));
+        let ask = |batch: &mut Batch| nft::dump_elements(batch, message::GET_ELEMENTS_RESET, set.family, table, name);
+        socket.dump(ask, |_| Some(()))?;
+    }
+    Ok(())
 }
 
 fn object(message: &Message<'_>) -> Option<Object> {

@@ -16,12 +16,13 @@ mod scratch;
 pub mod source;
 #[cfg(test)]
 mod tests;
+mod used;
 pub mod warn;
 
-pub use dump::own_tables;
+pub use dump::{own_tables, reset};
 pub use error::RulesError;
 pub use image::{Image, Purpose};
 pub use load::load;
 pub use normal::Ruleset;
 pub use object::Object;
-pub use replay::{Replay, ReplayError};
+pub use replay::{Replay, ReplayError, Standing};

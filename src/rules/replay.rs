@@ -11,6 +11,7 @@ use super::dump::{dump, own_tables};
 use super::image::Image;
 use super::normal::Ruleset;
 use super::object::Object;
+use super::used::{is_used, without_added};
 
 /// Rules, ready to be made in any number of namespaces.
 #[derive(Debug)]
@@ -20,6 +21,19 @@ pub struct Replay {
     tables: Vec<Table>,
     /// The transaction for a namespace that has none yet: the same bytes for all.
     fresh: Batch,
+}
+
+/// How a namespace's rules stand beside those that it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The same, and no packet has met them.
+    Same,
+    /// The same, and packets were counted.
+    Counted,
+    /// The same, but for what packets have added to sets: here, first.
+    Added(String),
+    /// Others: this, first.
+    Differ(String),
 }
 
 /// Why rules could not be made; the namespace has those that it had.
@@ -114,26 +128,41 @@ impl Replay {
         if old.is_empty() { Ok(()) } else { self.send(socket, &self.transaction(&old), 2 * old.len()) }
     }
 
-    /// What of the rules in the socket's namespace is not as these make it, netslot's or not: the first such thing, as
-    /// people call it. Rules, chains, sets and their elements, with what packets have added; counts and what was used of
-    /// quotas are no difference, and [`Replay::replace`] sets those back.
+    /// How the rules in the socket's namespace, netslot's or not, stand beside these: rules, chains, sets and their
+    /// elements, counts and quotas.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn compare(&self, socket: &mut Socket) -> Result<Standing, SocketError> {
+        // Everything stands in tables: where there are to be none, there is nothing else to ask for.
+        if self.tables.is_empty() && socket.dump(|batch| nft::dump(batch, message::GET_TABLE), Table::read)?.is_empty()
+        {
+            return Ok(Standing::Same);
+        }
+        let dump = dump(socket)?;
+        let found = match Ruleset::of_dump(&dump) {
+            Ok(found) => found,
+            Err(error) => return Ok(Standing::Differ(error.to_string())),
+        };
+        let (wanted, there) = (self.rules.objects(), found.objects());
+        let differs = |at: &usize| wanted.get(*at) != there.get(*at);
+        let Some(at) = (0..wanted.len().max(there.len())).find(differs) else {
+            return Ok(if is_used(&dump) { Standing::Counted } else { Standing::Same });
+        };
+        let what = if at < there.len() { found.name(at) } else { format!("{} is missing", self.rules.name(at)) };
+        Ok(if without_added(wanted) == without_added(there) { Standing::Added(what) } else { Standing::Differ(what) })
+    }
+
+    /// What of the rules in the socket's namespace is not as these make it: the first such thing, as people call it.
+    /// Counts and what was used of quotas are no difference, and [`Replay::replace`] sets those back.
     ///
     /// # Errors
     /// [`SocketError`].
     pub fn difference(&self, socket: &mut Socket) -> Result<Option<String>, SocketError> {
-        // Everything stands in tables: where there are to be none, there is nothing else to ask for.
-        if self.tables.is_empty() && socket.dump(|batch| nft::dump(batch, message::GET_TABLE), Table::read)?.is_empty()
-        {
-            return Ok(None);
-        }
-        let found = match Ruleset::of_dump(&dump(socket)?) {
-            Ok(found) => found,
-            Err(error) => return Ok(Some(error.to_string())),
-        };
-        let (wanted, there) = (self.rules.objects(), found.objects());
-        let differs = |at: &usize| wanted.get(*at) != there.get(*at);
-        let at = (0..wanted.len().max(there.len())).find(differs);
-        Ok(at.map(|at| if at < there.len() { found.name(at) } else { format!("{} is missing", self.rules.name(at)) }))
+        Ok(match self.compare(socket)? {
+            Standing::Same | Standing::Counted => None,
+            Standing::Added(what) | Standing::Differ(what) => Some(what),
+        })
     }
 
     /// `before`: messages of the transaction that stand before the rules.

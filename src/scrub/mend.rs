@@ -21,6 +21,8 @@ pub enum Mend {
     Connections,
     /// The rules made again.
     Rules,
+    /// Their counts and quotas set back.
+    Counts,
     /// Nothing.
     Nothing,
 }
@@ -34,7 +36,8 @@ const STATE: Path = [HEADER, 8, 0, 0];
 pub fn mend(batch: &mut Batch, difference: &Difference, expected: &Fingerprint, spec: &SlotSpec) -> Mend {
     use Difference as D;
     match difference {
-        D::Rules(_) => Mend::Rules,
+        D::Rules(_) | D::Element(_) => Mend::Rules,
+        D::Counts => Mend::Counts,
         D::Changed { expected, paths, .. } if expected.class == Class::Link => link(batch, expected, paths, spec),
         D::Changed { expected, .. } if expected.class == Class::Sysctl => sysctl(expected),
         D::Added(fact) if fact.class == Class::Count => Mend::Connections,

@@ -62,12 +62,12 @@ impl Site {
     /// Opens what the scrubs of a pool need, whose devices have that MTU.
     ///
     /// # Errors
-    /// Those of opening `/dev/net`.
+    /// Those of opening `/dev/net`, and of starting a thread.
     pub fn open(config: &Arc<Config>, blueprint: Blueprint) -> io::Result<Self> {
         Ok(Self {
             config: Arc::clone(config),
             blueprint,
-            rules: SlotRules::new(Arc::clone(config)),
+            rules: SlotRules::new(Arc::clone(config))?,
             dev_net: File::open("/dev/net")?.into(),
             pristine: Mutex::new(None),
             registry: Registry::default(),
@@ -177,7 +177,7 @@ impl Site {
 
     fn compare(&self, inside: &mut Inside<'_>, expected: &Fingerprint) -> Result<Vec<Difference>, ScrubError> {
         let mut differences = compare(expected, &inside.look()?);
-        differences.extend(self.rules.difference(inside.slot)?.map(Difference::Rules));
+        differences.extend(self.rules.difference(inside.slot)?);
         Ok(differences)
     }
 
@@ -197,7 +197,8 @@ impl Site {
             match mend(&mut batch, difference, expected, spec) {
                 Mend::Messages => {}
                 Mend::Nothing => return Err(differs(spec, differences)),
-                Mend::Rules => drop(self.rules.make_again(slot)?),
+                Mend::Rules => self.rules.make_again(slot)?,
+                Mend::Counts => self.rules.reset_counts(slot)?,
                 Mend::Connections => forget_connections(slot)?,
                 Mend::Sysctl(name, value) => {
                     let path = format!("sys/{name}");

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
 #
-#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules]      (all, where none is named)
+#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules] [scrub]      (all, where none is named)
 #
 # As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
 # each run waits until the namespaces of the one before it are gone. That wait is most of the quarter of an hour it takes:
@@ -30,7 +30,7 @@ export BENCH TESTS NETSLOT
 
 main() {
     local subjects=("$@")
-    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules)
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules scrub)
     [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
     [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
     NETSLOT=$(realpath "$NETSLOT")
@@ -226,6 +226,23 @@ bench_rules() {
         printf 'rules\tthrough slot\trules of the host\tp50\tp99\n'
         jq --raw-output 'select(.what == "connect") | [.how, .slot, .host_rules, .p50_us, .p99_us] | @tsv' "$file"
     } | table
+}
+
+bench_scrub() {
+    local file=$OUT/scrub.jsonl
+    local leases=$((ROUNDS < SLOTS / 2 ? ROUNDS : SLOTS / 2))
+    say "scrub: $SLOTS slots, $leases leases"
+    in_world "$BENCH/scrub.sh" "$SLOTS" "$leases" >"$file"
+    heading "scrub: a lease's round trip, µs, alone and while another client gives slots back, each scrubbed and proven clean"
+    {
+        printf 'slots\trules\talone p50\tp99\twith p50\tp99\treleases per s\tmost behind\tdrained s\tdaemon CPU µs per release\tmost per s\n'
+        jq --raw-output "$JQ_LIB"'
+            select(.rate) | [.slots, .what, (.without, .with | .p50_us, .p99_us | round_to(1)),
+                (.releases_per_second | round), .backlog_most, (.drained_s | round_to(2)),
+                (.daemon_cpu_us_per_release | round), (.most_per_second | round)] | @tsv' "$file"
+    } | table
+    jq --raw-output 'select(.what == "verify")
+        | "   afterwards: \(.equal) slots as they were made, \(.differ) not (aim: 500 releases per s, none behind)"' "$file"
 }
 
 main "$@"

@@ -76,6 +76,11 @@ impl World {
         fs::write(&self.config, toml).expect("written");
     }
 
+    /// The config file.
+    pub fn config_path(&self) -> &Path {
+        &self.config
+    }
+
     /// A run of the binary, not started yet.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binary());

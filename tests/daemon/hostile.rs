@@ -150,17 +150,7 @@ fn a_lease_whose_reply_nobody_read_is_given_back() {
     assert_eq!(served.client().status().expect("told").count(State::Leased), 2);
 }
 
-mod ioctl {
-    use nix::libc;
-    nix::ioctl_write_ptr_bad!(set_vnet_hdr, nix::request_code_write!(b'T', 216, 4), libc::c_int);
-    nix::ioctl_read_bad!(get_vnet_hdr, nix::request_code_read!(b'T', 215, 4), libc::c_int);
-    nix::ioctl_write_ptr_bad!(set_sndbuf, nix::request_code_write!(b'T', 212, 4), libc::c_int);
-    nix::ioctl_read_bad!(get_sndbuf, nix::request_code_read!(b'T', 211, 4), libc::c_int);
-    nix::ioctl_write_int_bad!(set_owner, nix::request_code_write!(b'T', 204, 4));
-    nix::ioctl_write_int_bad!(set_persist, nix::request_code_write!(b'T', 203, 4));
-    nix::ioctl_write_ptr_bad!(attach_filter, nix::request_code_write!(b'T', 213, 16), libc::sock_fprog);
-    nix::ioctl_write_ptr_bad!(set_mac, 0x8924, libc::ifreq);
-}
+use crate::tap_ioctls as ioctl;
 
 #[test]
 fn what_a_holder_did_to_its_tap_is_not_there_for_the_next_one() {

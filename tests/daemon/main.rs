@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/tap_ioctls.rs"]
+mod tap_ioctls;
 
 mod handover;
 mod hostile;

@@ -7,6 +7,9 @@ mod common;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
+#[path = "../common/tap_ioctls.rs"]
+mod tap_ioctls;
 
 mod dirt;
+mod reuse;
 mod verify;

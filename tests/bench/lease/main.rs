@@ -4,6 +4,7 @@
 mod echo;
 mod figures;
 mod round_trips;
+mod scrub;
 mod throughput;
 
 use std::error::Error;
@@ -34,6 +35,8 @@ enum Command {
     RoundTrips(RoundTrips),
     /// Many clients at once, as fast as they can
     Throughput(Throughput),
+    /// What scrubbing costs those who lease meanwhile, and how many slots it cleans
+    Scrub(Scrub),
     /// The empty echo: what `round-trips` starts by itself
     #[command(hide = true)]
     Echo,
@@ -72,10 +75,32 @@ struct Throughput {
     seconds: u64,
 }
 
+#[derive(Debug, Args)]
+struct Scrub {
+    /// The daemon's socket
+    socket: PathBuf,
+    /// The daemon, whose CPU time is told
+    #[arg(long)]
+    daemon: u32,
+    /// Leases to time, each held until the last one is timed
+    #[arg(long, default_value_t = 1_000)]
+    leases: usize,
+    /// Microseconds between two of them
+    #[arg(long, default_value_t = 2_000)]
+    pause_us: u64,
+    /// Slots that another client gives back each second meanwhile
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+    /// Seconds of giving back as fast as it goes
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let json = match Cli::parse().command {
         Some(Command::RoundTrips(args)) => round_trips::run(&args)?,
         Some(Command::Throughput(args)) => throughput::run(&args)?,
+        Some(Command::Scrub(args)) => scrub::run(&args)?,
         Some(Command::Echo) => return Ok(echo::serve()?),
         // Run by cargo: there is no daemon to measure.
         None => return Ok(writeln!(stdout(), "measured by tests/bench/run.sh")?),
