@@ -125,12 +125,12 @@ use_slots() {
     step "4. A lease: what a VMM needs to know, and a generation that proves it is ours."
     run "$NETSLOT" lease --tag first-vm
     note "and three more, for a script"
-    run "$NETSLOT" lease --count 3 --tag batch --json | tee /run/leases | cut -c1-110 | sed 's/$/ …/'
+    run "$NETSLOT" lease --count 3 --tag batch --no-guest --json | tee /run/leases | cut -c1-110 | sed 's/$/ …/'
     run "$NETSLOT" list --state leased
 
-    step "5. A program inside a slot reaches the host and the network, and is reached."
-    run "$NETSLOT" exec -- ping -c 2 -i 0.2 -W 2 198.51.100.2
-    run "$NETSLOT" exec -- ping -c 2 -i 0.2 -W 2 198.51.100.1
+    step "5. A program inside a slot, in the guest's place, reaches the host and the network, and is reached."
+    run "$NETSLOT" exec --no-guest -- ping -c 2 -i 0.2 -W 2 198.51.100.2
+    run "$NETSLOT" exec --no-guest -- ping -c 2 -i 0.2 -W 2 198.51.100.1
     note "what it sees there: the tap for a VMM, the gateway that is the same in every slot, its own way out"
     run "$NETSLOT" exec -- ip -brief address
     note "and from the network, the other way: into the first slot of the batch"

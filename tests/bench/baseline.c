@@ -10,9 +10,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/ip.h>
 #include <linux/neighbour.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -28,6 +33,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +43,8 @@ enum {
 	UP0 = 3,
 	GROUP_BASE = 0x4e530000,
 	GROUP_SLOTS = 50,
+	INGRESS_BLOCK = 0x4e530001,
+	EGRESS_BLOCK = 0x4e530002,
 	ROUTE_PROTOCOL = 78,
 	BATCH_BYTES = 128 * 1024,
 	BATCH_MESSAGES = 256,
@@ -68,7 +76,7 @@ static const char *const sysctls[][2] = {
 	{"ipv6/conf/all/addr_gen_mode", "1"},
 };
 
-static int slots, mtu, root_ns, template_ns;
+static int slots, mtu, root_ns, template_ns, program;
 static const char *directory;
 static int *sockets; /* of each slot: its rtnetlink socket */
 static uint32_t *slot_us;
@@ -223,6 +231,49 @@ static void device(struct batch *b, const char *name, const uint8_t *mac)
 	attribute32(b, IFLA_MTU, (uint32_t)mtu);
 }
 
+/* A program that lets all pass: what hanging one costs does not depend on what it does. */
+static int load_program(void)
+{
+	static const struct bpf_insn code[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = TC_ACT_OK},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_SCHED_CLS,
+		.insns = (uintptr_t)code,
+		.insn_cnt = sizeof code / sizeof *code,
+		.license = (uintptr_t) "Dual MIT/GPL",
+	};
+	return must((int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr), "bpf(BPF_PROG_LOAD)");
+}
+
+/* A clsact qdisc, in both blocks where `in_blocks`. */
+static void clsact(struct batch *b, int index, int in_blocks)
+{
+	struct tcmsg tc = {.tcm_ifindex = index, .tcm_handle = 0xffff0000, .tcm_parent = TC_H_CLSACT};
+	begin(b, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &tc, sizeof tc);
+	attribute(b, TCA_KIND, "clsact", 7);
+	if (in_blocks) {
+		attribute32(b, TCA_INGRESS_BLOCK, INGRESS_BLOCK);
+		attribute32(b, TCA_EGRESS_BLOCK, EGRESS_BLOCK);
+	}
+	end(b);
+}
+
+static void filter(struct batch *b, int index, uint32_t parent, const char *name)
+{
+	struct tcmsg tc = {.tcm_ifindex = index, .tcm_handle = 1, .tcm_parent = parent};
+	tc.tcm_info = 1u << 16 | (uint32_t)((ETH_P_ALL & 0xff) << 8);
+	begin(b, RTM_NEWTFILTER, NLM_F_CREATE, &tc, sizeof tc);
+	attribute(b, TCA_KIND, "bpf", 4);
+	size_t options = nest(b, TCA_OPTIONS);
+	attribute32(b, TCA_BPF_FD, (uint32_t)program);
+	attribute(b, TCA_BPF_NAME, name, strlen(name) + 1);
+	attribute32(b, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+	unnest(b, options);
+	end(b);
+}
+
 static void one_queue(struct batch *b)
 {
 	attribute32(b, IFLA_NUM_TX_QUEUES, 1);
@@ -344,6 +395,8 @@ static void make(struct batch *b, int slot)
 	end(b);
 	address(b, BRIDGE, gateway_ip, 30);
 	address(b, UP0, slot_ip(slot), 32);
+	clsact(b, IFINDEX_BASE + slot, 0);
+	filter(b, IFINDEX_BASE + slot, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), "guest_in");
 	flush(b, sockets[slot], "make");
 	slot_us[slot] = (uint32_t)((now() - began) * 1e6);
 }
@@ -376,10 +429,23 @@ static void host(void)
 		snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/slot%d/disable_ipv6", slot);
 		put(path, "1");
 	}
+	for (int slot = 0; slot < slots; slot++) {
+		clsact(&b, IFINDEX_BASE + slot, 1);
+		if (b.count == BATCH_MESSAGES)
+			flush(&b, fd, "join the blocks");
+	}
+	filter(&b, (int)TCM_IFINDEX_MAGIC_BLOCK, INGRESS_BLOCK, "slot_out");
+	filter(&b, (int)TCM_IFINDEX_MAGIC_BLOCK, EGRESS_BLOCK, "slot_in");
+	flush(&b, fd, "the blocks' programs");
 	for (int group = 0; group <= (slots - 1) / GROUP_SLOTS; group++) {
 		struct ifinfomsg info = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 		begin(&b, RTM_NEWLINK, 0, &info, sizeof info);
 		attribute32(&b, IFLA_GROUP, (uint32_t)(GROUP_BASE + group));
+		size_t spec = nest(&b, IFLA_AF_SPEC), inet = nest(&b, AF_INET), conf = nest(&b, IFLA_INET_CONF);
+		attribute32(&b, IPV4_DEVCONF_FORWARDING, 1);
+		unnest(&b, conf);
+		unnest(&b, inet);
+		unnest(&b, spec);
 		end(&b);
 		if (b.count == BATCH_MESSAGES)
 			flush(&b, fd, "raise the host ends");
@@ -484,6 +550,7 @@ int main(int argc, char **argv)
 	if ((errno = pthread_create(&id, NULL, make_template, NULL)))
 		fail("pthread_create");
 	pthread_join(id, NULL);
+	program = load_program();
 	double made = on_threads(threads, make);
 	double raised = on_threads(threads, raise_slot);
 	double host_began = now();

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Checks, in the world it is started in, that the yardstick makes what netslot makes: devices, addresses, routes,
-# neighbours and sysctls of a few slots and of the host are dumped and compared. Prints the differences; none is success.
+# neighbours, sysctls, qdiscs and filters of a few slots and of the host are dumped and compared. Prints the differences; none is success.
 set -euo pipefail
 
 slots=60 # two device groups
@@ -18,6 +18,12 @@ dump() {
         ip -6 route show table all
     } | grep -v uplink0
     ip neighbour show nud permanent | sort
+    # Which program it is differs: one that does nothing is as good a yardstick.
+    tc qdisc show | sed -n '/uplink0/d; /clsact/p' | sort
+    for hook in 'block 1314062337' 'block 1314062338' 'dev tap0 ingress'; do
+        # shellcheck disable=SC2086 # words
+        { tc filter show $hook 2>/dev/null || true; } | sed -E 's/ (id|tag|name) [^ ]+//g; s/ jited//; s/ $//'
+    done
     sysctl --all --pattern '^net\.ipv[46]\.(ip_forward|conf\.)' | grep -v uplink0
 }
 export -f dump
