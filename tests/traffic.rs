@@ -2,90 +2,20 @@
 //! beyond its uplink. A guest is a namespace at the far end of a veth pair that stands in the tap's place.
 
 mod datapath_world;
-#[path = "common/frames.rs"]
-mod frames;
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use datapath_world::{NETWORK, NETWORK6, VNET_BYTES, World};
+use datapath_world::exchange::{exchange, serve};
+use datapath_world::private::{has, skipped};
+use datapath_world::{HOST6, NETWORK, NETWORK6, World};
 use netslot::config::Forward;
 use netslot::ledger::Store as _;
 use netslot::slot::SlotId;
 use netslot::sys::netns::within;
 use netslot_abi::DropReason as R;
 use netslot_abi::SlotState;
-
-const BULK: usize = 8 << 20;
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
-
-/// A server in the network: sends back what it gets, TCP and UDP, on one port of an address.
-fn serve(world: &World, address: &str, clients: usize, done: Arc<AtomicBool>) -> thread::JoinHandle<()> {
-    let network = world.network.try_clone().expect("a descriptor");
-    let address = address.to_owned();
-    let (ready, listening) = std::sync::mpsc::channel();
-    let server = thread::spawn(move || {
-        within(network, move || {
-            let tcp = TcpListener::bind(&address).expect("bound");
-            let udp = UdpSocket::bind(&address).expect("bound");
-            udp.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
-            ready.send(()).expect("heard");
-            thread::scope(|scope| {
-                for _ in 0..clients {
-                    let mut stream = tcp.accept().expect("a client").0;
-                    scope.spawn(move || {
-                        let mut bytes = vec![0; BULK];
-                        stream.read_exact(&mut bytes).expect("all of it");
-                        stream.write_all(&bytes).expect("and back");
-                    });
-                }
-                let mut datagram = vec![0; 65_536];
-                while !done.load(Ordering::Relaxed) {
-                    if let Ok((len, from)) = udp.recv_from(&mut datagram) {
-                        udp.send_to(&datagram[..len], from).expect("and back");
-                    }
-                }
-            });
-        })
-        .expect("entered");
-    });
-    listening.recv().expect("a server");
-    server
-}
-
-/// A guest's share: bulk TCP there and back, a small datagram, and one that needs fragments.
-fn exchange(server: &str, seed: u8) {
-    let mut stream = TcpStream::connect(server).expect("connected");
-    stream.set_read_timeout(PATIENCE).expect("set");
-    let sent: Vec<u8> = (0..=255).cycle().take(BULK).map(|byte: u8| byte ^ seed).collect();
-    thread::scope(|scope| {
-        let mut writer = stream.try_clone().expect("a descriptor");
-        let sent = &sent;
-        scope.spawn(move || writer.write_all(sent).expect("written"));
-        let mut got = vec![0; BULK];
-        stream.read_exact(&mut got).expect("everything comes back");
-        assert!(got == *sent, "the bytes are this guest's own");
-    });
-    let local = if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
-    let udp = UdpSocket::bind(local).expect("bound");
-    udp.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
-    udp.connect(server).expect("connected");
-    for len in [20, 5_000] {
-        let sent = vec![seed; len];
-        let mut got = [0; 8_192];
-        // The server's route holds more than the slot's: the first long IPv6 answer is lost to teach it that.
-        let answer = (0..3).find_map(|_| {
-            udp.send(&sent).expect("sent");
-            udp.recv(&mut got).ok()
-        });
-        let answer = answer.unwrap_or_else(|| panic!("no answer to {len} bytes from {server}"));
-        assert!(got[..answer] == sent);
-    }
-}
 
 fn all_at_once(world: &World, server: &str) {
     let done = Arc::new(AtomicBool::new(false));
@@ -153,95 +83,65 @@ fn a_route_that_holds_less_is_learnt_from_an_error() {
 }
 
 #[test]
-fn the_hosts_hops_show_in_a_traceroute() {
+fn a_route_that_holds_less_is_learnt_from_an_error_in_ipv6_too() {
     let Some(mut world) = World::new(Forward::Stack) else { return };
     world.lease_all();
-    // The first hop is the slot's gateway, the second the host, the third the network.
-    for (ttl, hop) in [("1", "172.16.0.1"), ("2", datapath_world::HOST), ("3", NETWORK)] {
-        let told = world.output_in(&world.guests[0], "ping", &["-c1", "-W2", "-n", "-t", ttl, NETWORK]);
-        assert!(told.to_lowercase().contains(&format!("from {hop}")), "hop {ttl}: {told}");
-    }
-}
-
-/// The far end of a tunnel, of our own, from the written format: what comes out of the network's tap goes into Geneve
-/// towards the host, and what comes in Geneve with that VNI goes into the tap.
-fn endpoint(world: &World, vni: u32, done: Arc<AtomicBool>) -> thread::JoinHandle<()> {
-    let tap = world.tap_in_network("ten0", "10.1.2.1/24", "02:00:00:00:00:01");
-    let network = world.network.try_clone().expect("a descriptor");
-    let udp = within(&network, || UdpSocket::bind((NETWORK, 6_081)).expect("bound")).expect("entered");
-    udp.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
-    let [_, a, b, c] = vni.to_be_bytes();
-    let header = [0, 0, 0x65, 0x58, a, b, c, 0];
-    let (mut reader, mut writer) = (tap.try_clone().expect("a descriptor"), tap);
-    let (sender, stop) = (udp.try_clone().expect("a descriptor"), Arc::clone(&done));
-    thread::spawn(move || {
-        let outwards = thread::spawn(move || {
-            let mut frame = vec![0; 65_536];
-            while !stop.load(Ordering::Relaxed) {
-                match reader.read(&mut frame) {
-                    Ok(len) => {
-                        let packet = [&header[..], &frame[VNET_BYTES..len]].concat();
-                        sender.send_to(&packet, (datapath_world::HOST, 6_081)).expect("sent");
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        thread::sleep(Duration::from_micros(100));
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        });
-        let mut packet = vec![0; 65_536];
-        while !done.load(Ordering::Relaxed) {
-            if let Ok((len, _)) = udp.recv_from(&mut packet) {
-                assert!(len < 1_500, "a packet of {len} bytes was not cut to the wire's size");
-                assert_eq!(packet[..8], header, "plain Geneve with the bound VNI");
-                if packet[20..22] == [8, 0] {
-                    frames::adds_up(&packet[8..len]);
-                }
-                let frame = [&[0; VNET_BYTES][..], &packet[8..len]].concat();
-                writer.write_all(&frame).expect("written");
-            }
-        }
-        outwards.join().expect("no panic");
-    })
+    world.ip("link set uplink0 mtu 1300");
+    let guest = &world.guests[1];
+    let told = world.output_in(guest, "ping", &["-c1", "-W2", "-M", "do", "-s", "1300", NETWORK6]);
+    assert!(told.contains("mtu=1300") || told.contains("mtu = 1300"), "the host's error reaches the guest: {told}");
+    assert!(world.works_in(guest, "ping", &["-c1", "-W2", "-M", "do", "-s", "1200", NETWORK6]));
+    let route = world.output_in(guest, "ip", &["-6", "route", "get", NETWORK6]);
+    assert!(route.contains("mtu 1300"), "and is remembered: {route}");
 }
 
 #[test]
-fn a_bound_slot_reaches_its_tenant_and_nobody_else() {
+fn traceroute_shows_the_way_by_udp_icmp_and_tcp() {
     let Some(mut world) = World::new(Forward::Stack) else { return };
-    world.lease_all();
-    // The tunnel's headers must be on each segment that leaves, and the inner checksums complete.
-    if !world.as_a_wire() {
+    if !has("traceroute") {
         return;
     }
-    let mut binding = netslot_abi::BindingRecord {
-        generation: 1,
-        vni: 77,
-        tenant_v4: [10, 1, 2, 3],
-        remote_family: 4,
-        mode: netslot_abi::bind_mode::TUNNEL,
-        peer_mac: [2, 0, 0, 0, 0, 1],
-        ..Default::default()
+    world.lease_all();
+    let hops4 = ["172.16.0.1", datapath_world::HOST, NETWORK];
+    let hops6 = ["fd00::1", HOST6, NETWORK6];
+    for (family, to, hops) in [("-4", NETWORK, hops4), ("-6", NETWORK6, hops6)] {
+        for by in ["-U", "-I", "-T"] {
+            let told = world.output_in(&world.guests[0], "traceroute", &["-n", "-q1", "-w2", family, by, to]);
+            let shown: Vec<&str> =
+                told.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().nth(1)).collect();
+            assert_eq!(shown, hops, "{family} {by}: {told}");
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_slots_is_tracked_where_the_host_tracks_and_leaves_slots_out() {
+    let Some(mut world) = World::new(Forward::Stack) else { return };
+    world.lease_all();
+    if !has("nft") || !has("conntrack") {
+        return;
+    }
+    let nft = |rules: &str| {
+        let mut nft = std::process::Command::new("nft");
+        assert!(nft.arg(rules).status().expect("nft is there").success(), "{rules}");
     };
-    binding.remote[..4].copy_from_slice(&[198, 51, 100, 1]);
-    world.bind(1, &binding);
-    let done = Arc::new(AtomicBool::new(false));
-    let far = endpoint(&world, 77, Arc::clone(&done));
-    let (unbound, bound) = (&world.guests[0], &world.guests[1]);
-    assert!(world.pings(bound, "10.1.2.1"), "{:?}", world.counters(1));
-    // An address that only the host has: nothing beyond the tunnel knows it.
-    world.ip("addr add 203.0.113.5/32 dev uplink0");
-    assert!(!world.pings(bound, "203.0.113.5"), "a bound slot has no other way out");
-    assert!(world.pings(unbound, "203.0.113.5"));
-    let over = Arc::new(AtomicBool::new(false));
-    let serving = serve(&world, "10.1.2.1:7000", 1, Arc::clone(&over));
-    within(bound, || exchange("10.1.2.1:7000", 9)).expect("entered");
-    over.store(true, Ordering::Relaxed);
-    serving.join().expect("served");
-    world.lease_anew(1);
-    assert!(world.pings(&world.guests[1], "203.0.113.5"), "the binding died with its lease");
-    done.store(true, Ordering::Relaxed);
-    far.join().expect("no panic");
+    let guest = world.guests[0].try_clone().expect("a descriptor");
+    // A rule that asks for a connection's state makes the kernel track all of them.
+    nft(
+        "add table inet t; add chain inet t f { type filter hook forward priority 0; }; add rule inet t f ct state new",
+    );
+    if world.tracked_here().is_none() {
+        return skipped("this kernel tracks no connections");
+    }
+    assert!(world.pings(&guest, NETWORK) && world.tracked_here() > Some(0), "the control: it would be tracked");
+    // As systemd/root.nft offers it.
+    nft(
+        "add chain inet t raw { type filter hook prerouting priority raw; }; add rule inet t raw iifname \"slot*\" notrack; \
+         add rule inet t raw ip daddr 100.64.0.0/15 notrack",
+    );
+    assert!(std::process::Command::new("conntrack").arg("-F").status().expect("conntrack is there").success());
+    assert!(world.pings(&guest, NETWORK));
+    assert_eq!(world.tracked_here(), Some(0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! of the test's own.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod exchange;
 #[path = "../common/private.rs"]
 pub mod private;
 
@@ -149,7 +150,9 @@ impl World {
         for line in [
             format!("-n network link set {name} address {mac} mtu 1450 up"),
             format!("-n network addr add {address} dev {name}"),
+            format!("-n network addr add fdaa::1/64 dev {name} nodad"),
             format!("-n network neigh add 10.1.2.3 lladdr 06:00:ac:10:00:02 dev {name} nud permanent"),
+            format!("-n network neigh add fdaa::3 lladdr 06:00:ac:10:00:02 dev {name} nud permanent"),
         ] {
             ip(&line);
         }
