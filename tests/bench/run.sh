@@ -1,7 +1,7 @@
 #!/bin/bash
 # The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
 #
-#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules] [scrub]      (all, where none is named)
+#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules] [scrub] [packets]      (all, where none is named)
 #
 # As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
 # each run waits until the namespaces of the one before it are gone. That wait is most of the quarter of an hour it takes:
@@ -30,7 +30,7 @@ export BENCH TESTS NETSLOT
 
 main() {
     local subjects=("$@")
-    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules scrub)
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules scrub packets)
     [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
     [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
     NETSLOT=$(realpath "$NETSLOT")
@@ -64,11 +64,16 @@ build() {
     cc -O2 -o "$ENTER" "$BENCH/enter.c"
     CONNECT=$root/target/bench/connect
     cc -O2 -o "$CONNECT" "$BENCH/connect.c"
-    say "building the lease client"
+    say "building the clients"
     # As the Makefile builds netslot, so that they share what is built already.
-    LEASE=$(cd "$root" && RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --quiet --release --target "$target" \
-        --bench lease --message-format json | jq --raw-output 'select(.target.name? == "lease") | .executable // empty')
-    export BASELINE CONNECT ENTER LEASE OUT
+    bench() {
+        (cd "$root" && RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
+            cargo build --quiet --release --target "$target" --bench "$1" --message-format json) |
+            jq --raw-output --arg name "$1" 'select(.target.name? == $name) | .executable // empty'
+    }
+    LEASE=$(bench lease)
+    PACKETS=$(bench packets)
+    export BASELINE CONNECT ENTER LEASE PACKETS OUT
 }
 
 about() {
@@ -243,6 +248,42 @@ bench_scrub() {
     } | table
     jq --raw-output 'select(.what == "verify")
         | "   afterwards: \(.equal) slots as they were made, \(.differ) not (aim: 500 releases per s, none behind)"' "$file"
+}
+
+bench_packets() {
+    local file=$OUT/packets.jsonl
+    say "packets: programs, paths, attaching"
+    "$PACKETS" programs >"$file"
+    "$PACKETS" paths >>"$file"
+    "$PACKETS" attach --slots 100 >>"$file"
+    wait_gone "$IDLE_NAMESPACES"
+    say "packets: $SLOTS slots"
+    in_world "$BENCH/packets.sh" "$SLOTS" 10000 >>"$file"
+    heading "a program on one packet of 106 bytes, ns (BPF_PROG_TEST_RUN); the first row is what the timing takes"
+    {
+        printf 'program\tpacket\tp50\tp99\n'
+        jq --raw-output 'select(.what == "program") | [.program, .packet, .p50_ns, .p99_ns] | @tsv' "$file"
+    } | table
+    heading "a guest to the network: by the programs, and by masquerading in the slot and at the uplink, in turns"
+    {
+        printf 'way\tturns\tround trip p50 µs\tp99\tout Gbit/s\tin\tof masquerading: trip\tout\tin\ttracked on the host\n'
+        jq --raw-output --slurp "$JQ_LIB"'
+            map(select(.what == "path")) | group_by(.way)
+            | map({key: .[0].way, value: {n: length, rtt: map(.rtt_p50_us) | median, p99: map(.rtt_p99_us) | median,
+                out: map(.out_gbit) | median, back: map(.in_gbit) | median, tracked: map(.tracked_on_host) | max}})
+            | from_entries as $ways | $ways["masquerade twice"] as $old | $ways | to_entries[] | .value as $way
+            | [.key, $way.n, ($way.rtt, $way.p99, $way.out, $way.back | round_to(1)), ($way.rtt / $old.rtt | times),
+               ($way.out / $old.out | times), ($way.back / $old.back | times), $way.tracked] | @tsv' "$file"
+    } | table
+    jq --raw-output "$JQ_LIB"'
+        select(.what == "attach") | "   attach: a host end joins the blocks in \(.join_us | round_to(1)) µs (aim: at most 30); the programs on all of them at once "
+            + "\(.programs_once_us | round) µs; a tap'"'"'s program \(.tap_us | round) µs, in the slot'"'"'s own namespace"' "$file"
+    jq --raw-output "$JQ_LIB"'
+        select(.what == "ends") | "   round trip through slot \(.slots[0]) and slot \(.slots[1]): \(.first_p50_us | round_to(1)) and "
+            + "\(.last_p50_us | round_to(1)) µs, \(.ratio_p50 | times) (aim: at most 1.02 x)"' "$file"
+    jq --raw-output "$JQ_LIB"'
+        select(.what == "bind") | "   bind: reply after p50 \(.reply_p50_us | round_to(1)) µs, p99 \(.reply_p99_us | round_to(1)); first packet with the real VNI at the far end after "
+            + "p50 \(.packet_p50_us | round_to(1)) µs, p99 \(.packet_p99_us | round_to(1)) (AWS: 200 µs)"' "$file"
 }
 
 main "$@"

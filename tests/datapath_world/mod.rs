@@ -8,6 +8,7 @@ pub mod private;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use netslot::address;
 use netslot::bpf::{Counters, Datapath, MapStore, Settings, attach};
@@ -24,6 +25,7 @@ pub const HOST: &str = "198.51.100.2";
 pub const NETWORK: &str = "198.51.100.1";
 pub const HOST6: &str = "2001:db8:8::2";
 pub const NETWORK6: &str = "2001:db8:8::1";
+/// Slots of a world, unless it is made with more.
 const SLOTS: u32 = 2;
 /// `struct virtio_net_hdr`.
 pub const VNET_BYTES: usize = 10;
@@ -48,6 +50,13 @@ impl World {
 
     /// The same with another configuration.
     pub fn with(change: impl FnOnce(&mut Config)) -> Option<Self> {
+        let mut world = Self::bare(change)?;
+        world.attach();
+        Some(world)
+    }
+
+    /// The same with the programs loaded and on no device.
+    pub fn bare(change: impl FnOnce(&mut Config)) -> Option<Self> {
         let turn = private()?;
         std::fs::create_dir("/run/netns").expect("a directory");
         let files = tempfile::tempdir().expect("a directory");
@@ -92,26 +101,43 @@ impl World {
         };
         let bpf_dir = files.path().join("netslot");
         let datapath = Datapath::open(&bpf_dir, &settings.record()).expect("loaded");
-        let mut root = Socket::open().expect("a socket");
-        let mut batch = Batch::new();
-        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
-            make_slot(slot, netns);
-            attach::join(&mut batch, address::slot_ifindex(config.ifindex_base, slot));
+        for slot in SlotId::first(config.slots) {
+            make_slot(slot);
         }
-        assert_eq!(root.send(&mut batch).expect("sent"), []);
-        attach::host_ends(&mut root, &datapath).expect("attached");
-        attach::uplink(&mut root, &datapath).expect("attached");
-        for (slot, netns) in SlotId::first(config.slots).zip(&slots) {
-            let attached = within(netns, || {
-                let mut batch = Batch::new();
-                attach::tap(&mut batch, &datapath, slot).expect("a program");
-                Socket::open().expect("a socket").send(&mut batch).expect("sent")
-            });
-            assert_eq!(attached.expect("entered"), []);
-        }
-        datapath.commit().expect("pinned");
         let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
         Some(Self { network, slots, guests, datapath, bpf_dir, store, counters, _files: files, _turn: turn })
+    }
+
+    /// Hangs the programs where they belong, and pins them; how long it took to have the host ends join the blocks, to hang
+    /// the programs on those and the uplink, and to put the taps' program on all of them.
+    pub fn attach(&mut self) -> [Duration; 3] {
+        let base = self.datapath.record().ifindex_base;
+        let slots = || SlotId::first(self.datapath.record().slots);
+        let mut root = Socket::open().expect("a socket");
+        let mut batch = Batch::new();
+        let began = Instant::now();
+        for slot in slots() {
+            attach::join(&mut batch, address::slot_ifindex(base, slot));
+        }
+        assert_eq!(root.send(&mut batch).expect("sent"), []);
+        let joined = began.elapsed();
+        attach::host_ends(&mut root, &self.datapath).expect("attached");
+        attach::uplink(&mut root, &self.datapath).expect("attached");
+        let hung = began.elapsed() - joined;
+        let mut taps = Duration::ZERO;
+        for (slot, netns) in slots().zip(&self.slots) {
+            let attached = within(netns, || {
+                // Open already, as the pass has it.
+                let (mut socket, mut batch) = (Socket::open().expect("a socket"), Batch::new());
+                let began = Instant::now();
+                attach::tap(&mut batch, &self.datapath, slot).expect("a program");
+                assert_eq!(socket.send(&mut batch).expect("sent"), []);
+                began.elapsed()
+            });
+            taps += attached.expect("entered");
+        }
+        self.datapath.commit().expect("pinned");
+        [joined, hung, taps]
     }
 
     pub fn lease_all(&mut self) {
@@ -230,7 +256,7 @@ fn ip(line: &str) {
 }
 
 /// What the boot pass makes, with a veth end in the tap's place and a guest at the other.
-fn make_slot(slot: SlotId, _netns: &OwnedFd) {
+fn make_slot(slot: SlotId) {
     let n = slot.number();
     let index = 100_000 + n;
     let (own, own6) = (format!("100.64.0.{}", 2 + n), format!("fd6e::{:x}", 2 + n));

@@ -139,14 +139,7 @@ impl Bench {
 
     /// Runs a program on a frame, as if on that slot's device.
     pub fn run(&mut self, program: Program, on: u32, frame: &[u8]) -> Ran {
-        let ifindex = match on {
-            UPLINK => 77,
-            NOT_A_SLOT => 99,
-            slot => BASE + slot,
-        };
-        // struct __sk_buff, linux/bpf.h: mark at 8, ifindex at 40.
-        let mut context = [0; 192];
-        context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+        let context = context(on);
         let (mut after, mut out) = ([0; 192], vec![0; 70_000]);
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
@@ -177,6 +170,18 @@ impl Bench {
             _ => panic!("verdict {verdict}, but counted as {changed:?}"),
         }
     }
+}
+
+/// What a program is told of where a packet is: `struct __sk_buff`, linux/bpf.h, with its ifindex at 40 (and mark at 8).
+pub fn context(on: u32) -> [u8; 192] {
+    let ifindex = match on {
+        UPLINK => 77,
+        NOT_A_SLOT => 99,
+        slot => BASE + slot,
+    };
+    let mut context = [0; 192];
+    context[40..44].copy_from_slice(&ifindex.to_ne_bytes());
+    context
 }
 
 /// An ARP message on Ethernet.
