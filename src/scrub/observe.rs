@@ -57,6 +57,10 @@ const TABLES: [(&str, &str); 3] = [
 /// Connections that the namespace tracks, below `sys/net`.
 const CONNECTIONS: &str = "netfilter/nf_conntrack_count";
 
+/// Room for what a file of /proc tells of a namespace: the longest, a list of reserved ports, has a bound of its own
+/// nowhere, and differs in its first bytes already where it should be empty.
+const PROC_BYTES: usize = 4_096;
+
 /// A kind of thing, and the question for all of its kind.
 type Ask = (Class, fn(&mut Batch));
 
@@ -65,7 +69,7 @@ type Ask = (Class, fn(&mut Batch));
 pub struct Eyes {
     procfs: Option<Procfs>,
     slots: u32,
-    text: String,
+    buffer: Vec<u8>,
 }
 
 impl Eyes {
@@ -86,11 +90,12 @@ impl Eyes {
                     .map_err(|error| ScrubError::Proc(slot, "mount of a proc file system".into(), Arc::new(error)))?,
             ),
         };
-        let text = &mut self.text;
-        let sockets = sockets(procfs, text)
+        self.buffer.resize(PROC_BYTES, 0);
+        let buffer = self.buffer.as_mut_slice();
+        let sockets = sockets(procfs, buffer)
             .map_err(|error| ScrubError::Proc(slot, "read of sockstat".into(), Arc::new(error)))?;
         let socket = Socket::open().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
-        Ok(Inside { slot, sockets, socket, procfs, text })
+        Ok(Inside { slot, sockets, socket, procfs, buffer })
     }
 }
 
@@ -103,7 +108,7 @@ pub struct Inside<'a> {
     pub sockets: u32,
     pub socket: Socket,
     pub procfs: &'a Procfs,
-    text: &'a mut String,
+    buffer: &'a mut [u8],
 }
 
 impl Inside<'_> {
@@ -193,9 +198,8 @@ impl Inside<'_> {
     }
 
     fn read(&mut self, path: &str) -> Result<Option<&str>, ScrubError> {
-        self.text.clear();
-        match self.procfs.read(path, self.text) {
-            Ok(()) => Ok(Some(self.text.trim())),
+        match self.procfs.read(path, self.buffer) {
+            Ok(text) => Ok(Some(text.trim())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None), // the kernel lacks it
             Err(error) => Err(ScrubError::Proc(self.slot, format!("read of /proc/{path}"), Arc::new(error))),
         }
@@ -203,12 +207,9 @@ impl Inside<'_> {
 }
 
 /// The number in `sockets: used`, which is of the namespace (socket_seq_show, net/socket.c, since 4.16).
-fn sockets(procfs: &Procfs, text: &mut String) -> std::io::Result<u32> {
-    text.clear();
-    procfs.read("thread-self/net/sockstat", text)?;
-    let used =
-        text.lines().next().and_then(|line| line.strip_prefix("sockets: used ")).and_then(|n| n.trim().parse().ok());
-    used.ok_or_else(|| {
-        std::io::Error::other(format!("'{}' tells no number of sockets", text.lines().next().unwrap_or_default()))
-    })
+fn sockets(procfs: &Procfs, buffer: &mut [u8]) -> std::io::Result<u32> {
+    let text = procfs.read("thread-self/net/sockstat", buffer)?;
+    let line = text.lines().next().unwrap_or_default();
+    let used = line.strip_prefix("sockets: used ").and_then(|n| n.trim().parse().ok());
+    used.ok_or_else(|| std::io::Error::other(format!("'{line}' tells no number of sockets")))
 }

@@ -5,7 +5,7 @@
 //! entries go with their file system.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
@@ -41,13 +41,15 @@ impl Procfs {
         Ok(Self(owned(mounted)?))
     }
 
-    /// Reads a short file, as the calling thread's namespaces show it, to the end of `text`.
+    /// Reads a short file, as the calling thread's namespaces show it, in one call; what of it is past the buffer's end is
+    /// left out.
     ///
     /// # Errors
     /// Those of open(2) and read(2).
-    pub fn read(&self, path: &str, text: &mut String) -> io::Result<()> {
+    pub fn read<'a>(&self, path: &str, buffer: &'a mut [u8]) -> io::Result<&'a str> {
         let file = openat(self.0.as_fd(), path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-        File::from(file).read_to_string(text).map(drop)
+        let len = nix::unistd::read(file, buffer)?;
+        std::str::from_utf8(&buffer[..len]).map_err(io::Error::other)
     }
 
     /// Writes a sysctl of the calling thread's namespace.
