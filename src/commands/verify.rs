@@ -197,6 +197,7 @@ impl Verifier {
         match looked {
             Ok(()) | Err(execute::Halt::Stopped) => Ok(all.into_inner().expect("no holder panics")),
             Err(execute::Halt::Failed(error)) => Err(error),
+            Err(execute::Halt::NoThread(errno)) => Err(PassError::Call { call: "start a thread", errno }.into()),
         }
     }
 }

@@ -60,6 +60,7 @@ impl Reference {
             send(&spec, &mut batch, &[Part::TapProgram; 2], &mut inside)?;
             Ok(Self { spec, netns, _host: host })
         })
+        .map_err(|errno| PassError::Call { call: "start a thread", errno })?
     }
 
     /// Which slot it is made as.

@@ -84,7 +84,8 @@ impl Pristine {
         let reference = Reference::make(config, blueprint)?;
         let spec = *reference.spec();
         let look = || Eyes::default().enter(spec.slot, reference.netns()).map(|mut inside| settle(&mut inside))?;
-        let fingerprint = thread::apart(look).map_err(Box::new)?.ok_or(PristineError::Restless)?;
+        let looked = thread::apart(look).map_err(|errno| PassError::Call { call: "start a thread", errno })?;
+        let fingerprint = looked.map_err(Box::new)?.ok_or(PristineError::Restless)?;
         Ok(Self { fingerprint, spec })
     }
 

@@ -199,6 +199,7 @@ impl Vault {
             let inside = self.enter()?;
             slots.iter().try_for_each(|slot| inside.forget(*slot))
         })
+        .map_err(failed("start a thread in", "the vault"))?
     }
 
     /// On a thread of its own: a new mount namespace with nothing in it but an empty tmpfs. The copies of the host's
