@@ -6,7 +6,7 @@ BINARY  := target/$(TARGET)/release/netslot
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 CARGO   := cargo
 
-.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install install-files clean
+.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install install-files clean pages deb deb-of-files test-deb
 
 all: $(BINARY)
 
@@ -49,7 +49,13 @@ INSTALL_BINARY := $(BINARY)
 INSTALL_FILE   := install -D -m 0644
 LIB            := $(DESTDIR)/usr/lib
 
-install: all install-files
+# Manual pages and completions, out of the command line's own help; not in the binary, which stays small.
+PAGES := target/pages
+
+pages:
+	$(CARGO) run --quiet --example pages -- $(PAGES)
+
+install: all pages install-files
 
 install-files:
 	install -D -m 0755 $(INSTALL_BINARY) $(DESTDIR)/usr/bin/netslot
@@ -62,7 +68,29 @@ install-files:
 	$(INSTALL_FILE) systemd/netslot.tmpfiles $(LIB)/tmpfiles.d/netslot.conf
 	$(INSTALL_FILE) systemd/netslot.modules $(LIB)/modules-load.d/netslot.conf
 	$(INSTALL_FILE) systemd/netslot.sysctl $(LIB)/sysctl.d/50-netslot.conf
+	install -d $(DESTDIR)/usr/share/man/man1
+	for page in $(PAGES)/man/*.1; do gzip -9nc $$page > $(DESTDIR)/usr/share/man/man1/$${page##*/}.gz; done
+	$(INSTALL_FILE) $(PAGES)/bash $(DESTDIR)/usr/share/bash-completion/completions/netslot
+	$(INSTALL_FILE) $(PAGES)/zsh $(DESTDIR)/usr/share/zsh/vendor-completions/_netslot
+	$(INSTALL_FILE) $(PAGES)/fish $(DESTDIR)/usr/share/fish/vendor_completions.d/netslot.fish
 	test -e $(DESTDIR)/etc/netslot/netslot.toml || $(INSTALL_FILE) systemd/netslot.toml $(DESTDIR)/etc/netslot/netslot.toml
+
+# The Debian package of the same. DEB_VERSION may say another version.
+DEB_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DEB         := target/deb/netslot_$(DEB_VERSION)_$(shell dpkg --print-architecture 2>/dev/null).deb
+STAGE       := target/deb/stage
+
+deb: all pages deb-of-files
+
+deb-of-files:
+	rm -rf $(STAGE)
+	$(MAKE) --no-print-directory install-files DESTDIR=$(STAGE)
+	packaging/build.sh $(STAGE) $(DEB) $(DEB_VERSION)
+
+# The package installed, upgraded over a live pool and removed, under systemd in namespaces of its own.
+test-deb: tools all pages
+	tests/tools.sh deb
+	tests/deb.sh $(abspath $(BINARY))
 
 clean:
 	$(CARGO) clean

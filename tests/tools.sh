@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs, on Debian 12 or later, what is missing for `make`, `make test`, `make demo` and `make bench`, and nothing
 # that is there already. With everything in place it takes a few milliseconds and needs neither root nor the network.
-# With the word `vm`: what is missing for virtual machines, which nothing but tests/vm needs.
+# With the word `vm`: what is missing for virtual machines, which nothing but tests/vm needs; with `deb`: for a small Debian.
 set -euo pipefail
 
 # The compiler that the workspace needs (rust-version in Cargo.toml).
@@ -43,6 +43,13 @@ qemu-system-x86_64               qemu-system-x86
 ip                               iproute2
 jq                               jq
 xz                               xz-utils
+'
+fi
+
+if [ "${1:-}" = deb ]; then
+    TOOLS='
+debootstrap                      debootstrap
+unshare                          util-linux
 '
 fi
 
