@@ -27,3 +27,4 @@ pub use programs::standing_blueprint;
 pub use progress::{Now, PhaseTime, Progress};
 pub use reference::{Reference, blueprint};
 pub use rules::Rules;
+pub use template::sysctls;

@@ -1,18 +1,18 @@
 //! The template namespace: carries the sysctls that every slot's namespace starts with, and finds out whether this
 //! kernel hands them on. Writes sysctls; makes no device.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
 
 use super::error::PassError;
+use crate::limits::PROCFS_SLOTS;
 use crate::netlink::observed::Link;
 use crate::netlink::{Socket, route};
+use crate::sys::procfs::Procfs;
 use crate::sys::{fault, netns, thread};
 
 /// What a slot's namespace starts with, below /proc/sys/net. With IPv6 it stays silent (no address made, no router
@@ -20,7 +20,10 @@ use crate::sys::{fault, netns, thread};
 /// (addrconf_init_net, net/ipv6/addrconf.c).
 ///
 /// No IPv6 forwarding where the pool has no IPv6: a router joins ff02::2 on every device, and reports that.
-const SYSCTLS: [(&str, &str); 13] = [
+///
+/// Some are the kernel's own default, and are set because a host may have another one, which would be handed on:
+/// kube-proxy lets 127.0.0.0/8 be routed, load balancers have ARP ignored.
+const SYSCTLS: [(&str, &str); 29] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
@@ -34,6 +37,22 @@ const SYSCTLS: [(&str, &str); 13] = [
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/conf/all/addr_gen_mode", "1"),
+    ("ipv4/conf/all/route_localnet", "0"),
+    ("ipv4/conf/default/route_localnet", "0"),
+    ("ipv4/conf/all/proxy_arp", "0"),
+    ("ipv4/conf/default/proxy_arp", "0"),
+    ("ipv4/conf/all/arp_ignore", "0"),
+    ("ipv4/conf/default/arp_ignore", "0"),
+    ("ipv4/conf/all/arp_announce", "0"),
+    ("ipv4/conf/default/arp_announce", "0"),
+    ("ipv4/conf/all/accept_local", "0"),
+    ("ipv4/conf/default/accept_local", "0"),
+    ("ipv4/conf/all/accept_source_route", "0"),
+    ("ipv4/conf/default/accept_source_route", "0"),
+    ("ipv4/conf/all/src_valid_mark", "0"),
+    ("ipv4/conf/default/src_valid_mark", "0"),
+    ("ipv6/conf/all/proxy_ndp", "0"),
+    ("ipv6/conf/default/proxy_ndp", "0"),
 ];
 
 /// Besides, where all packets come and go by one device: its route is the way back.
@@ -43,16 +62,16 @@ const STRICT: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "1"), ("ipv4/conf
 /// net/ipv4/fib_frontend.c), so it ends at up0 also for what came out of the tunnel.
 const LOOSE: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "2"), ("ipv4/conf/default/rp_filter", "2")];
 
-/// Besides, where the pool has IPv6.
-const SYSCTLS6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
+/// Besides, with and without IPv6 in the pool.
+const ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
+const NO_ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "0")];
 
 /// A namespace in which [`SYSCTLS`] are set.
 #[derive(Debug)]
 pub struct Template {
     netns: OwnedFd,
-    /// /proc/sys/net as an open directory: what it shows follows the namespace of the thread that looks, and the
-    /// threads that look have no /proc.
-    sysctls: OwnedFd,
+    /// The threads that make namespaces have no /proc; renewed once so many have used it.
+    procfs: Mutex<(Arc<Procfs>, u32)>,
     ipv6: bool,
     tunnels: bool,
     inherited: bool,
@@ -65,20 +84,25 @@ impl Template {
     /// # Errors
     /// [`PassError`]: EPERM without CAP_SYS_ADMIN.
     pub fn make(ipv6: bool, tunnels: bool) -> Result<Self, PassError> {
-        let path = PathBuf::from("/proc/sys/net");
-        let sysctls =
-            File::open(&path).map(OwnedFd::from).map_err(|error| PassError::File { call: "open", path, error })?;
+        let procfs = Arc::new(new_procfs()?);
         thread::apart(|| {
             make_namespace()?;
-            write_all(&sysctls, ipv6, tunnels)?;
+            write_all(&procfs, ipv6, tunnels)?;
             let path = PathBuf::from("/proc/thread-self/ns/net");
             let netns = netns::current().map_err(|error| PassError::File { call: "open", path, error })?;
             make_namespace()?;
             let bare = Socket::open()?.dump(route::dump_links, Link::read)?.len() == 1;
-            Ok::<_, PassError>((netns, are_inherited(&sysctls, ipv6, tunnels), bare))
+            Ok::<_, PassError>((netns, are_inherited(&procfs, ipv6, tunnels), bare))
         })
         .map_err(failed("start a thread"))?
-        .map(|(netns, inherited, bare)| Self { netns, sysctls, ipv6, tunnels, inherited, bare })
+        .map(|(netns, inherited, bare)| Self {
+            netns,
+            procfs: Mutex::new((procfs, 0)),
+            ipv6,
+            tunnels,
+            inherited,
+            bare,
+        })
     }
 
     /// Whether a namespace made from it starts with its sysctls.
@@ -94,16 +118,30 @@ impl Template {
     }
 
     /// Puts the calling thread into a new namespace that has the sysctls: inherited where the kernel does so
-    /// (`devconf_inherit_init_net` = 3), else written, which costs more with every namespace there is
-    /// (proc_sys_compare: one hash chain for all namespaces' entries of a name).
+    /// (`devconf_inherit_init_net` = 3), else written.
     ///
     /// # Errors
-    /// [`PassError::Call`].
+    /// [`PassError`].
     pub fn make_namespace(&self) -> Result<(), PassError> {
         netns::enter(self.netns.as_fd()).map_err(failed("setns to the template namespace"))?;
         make_namespace()?;
-        if self.inherited { Ok(()) } else { write_all(&self.sysctls, self.ipv6, self.tunnels) }
+        if self.inherited { Ok(()) } else { write_all(&*self.procfs()?, self.ipv6, self.tunnels) }
     }
+
+    /// One whose chains of entries are short.
+    fn procfs(&self) -> Result<Arc<Procfs>, PassError> {
+        let mut procfs = self.procfs.lock().expect("no holder panics");
+        if procfs.1 == PROCFS_SLOTS {
+            *procfs = (Arc::new(new_procfs()?), 0);
+        }
+        procfs.1 += 1;
+        Ok(Arc::clone(&procfs.0))
+    }
+}
+
+fn new_procfs() -> Result<Procfs, PassError> {
+    let path = PathBuf::from("a proc file system");
+    Procfs::new().map_err(|error| PassError::File { call: "mount", path, error })
 }
 
 fn make_namespace() -> Result<(), PassError> {
@@ -113,34 +151,39 @@ fn make_namespace() -> Result<(), PassError> {
 /// The sysctls of a pool with or without IPv6 and tunnel devices.
 fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     let filter = if tunnels { LOOSE } else { STRICT };
-    SYSCTLS.into_iter().chain(filter).chain(SYSCTLS6.into_iter().filter(move |_| ipv6))
+    SYSCTLS.into_iter().chain(filter).chain(if ipv6 { ROUTER6 } else { NO_ROUTER6 })
 }
 
-fn write_all(sysctls: &OwnedFd, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
+/// The names of all sysctls that a slot may be given, below /proc/sys/net.
+pub fn sysctls() -> impl Iterator<Item = &'static str> {
+    SYSCTLS.into_iter().chain(STRICT).chain(ROUTER6).map(|(name, _)| name)
+}
+
+fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
     for (name, value) in wanted(ipv6, tunnels) {
-        match openat(sysctls, name, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            Ok(fd) => {
-                File::from(fd).write_all(value.as_bytes()).map_err(|error| {
-                    let path = PathBuf::from("/proc/sys/net").join(name);
-                    PassError::File { call: "write", path, error }
-                })?;
-                fault::point();
+        match procfs.write(&format!("sys/net/{name}"), value) {
+            Ok(()) => {}
+            Err(error) if is_without_ipv6(name, &error) => {}
+            Err(error) => {
+                let path = PathBuf::from("/proc/sys/net").join(name);
+                return Err(PassError::File { call: "write", path, error });
             }
-            Err(Errno::ENOENT) if name.starts_with("ipv6/") => {} // a kernel without IPv6
-            Err(errno) => return Err(failed("open a sysctl of a new namespace")(errno)),
         }
     }
+    // One, whatever their number: killed among them is killed before the namespace is kept.
+    fault::point();
     Ok(())
 }
 
-fn are_inherited(sysctls: &OwnedFd, ipv6: bool, tunnels: bool) -> bool {
-    wanted(ipv6, tunnels).all(|(name, value)| {
-        let Ok(fd) = openat(sysctls, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
-            return name.starts_with("ipv6/");
-        };
-        let mut found = String::new();
-        File::from(fd).read_to_string(&mut found).is_ok_and(|_| found.trim() == value)
+fn are_inherited(procfs: &Procfs, ipv6: bool, tunnels: bool) -> bool {
+    wanted(ipv6, tunnels).all(|(name, value)| match procfs.read(&format!("sys/net/{name}"), &mut [0; 64]) {
+        Ok(found) => found.trim() == value,
+        Err(error) => is_without_ipv6(name, &error),
     })
+}
+
+fn is_without_ipv6(name: &str, error: &io::Error) -> bool {
+    name.starts_with("ipv6/") && error.kind() == io::ErrorKind::NotFound
 }
 
 fn failed(call: &'static str) -> impl Fn(Errno) -> PassError {

@@ -10,12 +10,14 @@ mod schema;
 mod tests;
 mod text;
 mod translate;
+mod unlike;
 
 pub use difference::{Difference, compare};
 pub use read::{fact, told};
 pub use schema::Class;
 pub use text::{Line, line};
 pub use translate::for_slot;
+pub use unlike::hold_settings_together;
 
 /// Where a field stands in its message: the numbers of the attributes that lead to it; a field of the fixed header has
 /// [`HEADER`] and its offset.
@@ -23,6 +25,9 @@ pub type Path = [u16; 4];
 
 /// First number of a path into the fixed header: no attribute has it.
 pub const HEADER: u16 = 0xffff;
+
+/// Last number of the path to all settings of a device but those that are compared one by one.
+pub const UNLIKE: u16 = 0xffff;
 
 /// `NUD_PERMANENT`: somebody has taught it.
 const PERMANENT: u32 = 0x80;

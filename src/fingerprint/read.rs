@@ -1,7 +1,7 @@
 //! A message of a dump → a fact; trusts no length in it.
 
 use super::schema::{Attribute, Class, How};
-use super::{Fact, Field, HEADER, Path, number};
+use super::{Fact, Field, HEADER, Path, UNLIKE, number};
 use crate::netlink::read::{Attributes, Message};
 
 /// The thing that a message of its class's dump tells of; `None` where it is cut short, or comes and goes by itself.
@@ -79,13 +79,17 @@ fn walk(fields: &mut Vec<Field>, path: Path, depth: usize, known: &'static [Attr
         match how {
             How::In(known) => walk(fields, path, depth + 1, known, value),
             How::Picked(known) => {
-                for picked in known {
+                let mut rest = value.to_vec();
+                for picked in known.iter().filter(|picked| picked.id != UNLIKE) {
                     let at = usize::from(picked.id) * 4;
                     path[depth + 1] = picked.id;
-                    if let Some(value) = value.get(at..at + 4) {
+                    if let Some(value) = rest.get_mut(at..at + 4) {
                         keep(fields, path, picked.how, value);
+                        value.fill(0);
                     }
                 }
+                path[depth + 1] = UNLIKE;
+                fields.push(Field { path, value: rest, key: false });
             }
             how @ (How::Key(_) | How::Same(_) | How::First(..) | How::Bits(_) | How::LeftOut) => {
                 keep(fields, path, how, value)

@@ -238,12 +238,21 @@ const LINK_FAMILIES: &[Attribute] = &[
     ),
 ];
 
-/// `IPV4_DEVCONF_*` − 1 (linux/ip.h): those that a slot is given; the others are what the host had when it was made.
+/// `IPV4_DEVCONF_*` − 1 (linux/ip.h): those that a slot is given. The others are what the host had
+/// when it was made, and are held against each other.
 const IPV4_CONF: &[Attribute] = &[
     a(0, "ipv4 forwarding", Same(Number)),
     a(3, "ipv4 accept_redirects", Same(Number)),
     a(5, "ipv4 send_redirects", Same(Number)),
     a(7, "ipv4 rp_filter", Same(Number)),
+    a(2, "ipv4 proxy_arp", Same(Number)),
+    a(8, "ipv4 accept_source_route", Same(Number)),
+    a(17, "ipv4 arp_announce", Same(Number)),
+    a(18, "ipv4 arp_ignore", Same(Number)),
+    a(22, "ipv4 accept_local", Same(Number)),
+    a(23, "ipv4 src_valid_mark", Same(Number)),
+    a(25, "ipv4 route_localnet", Same(Number)),
+    a(super::UNLIKE, "ipv4 settings unlike up0's", Same(Hex)),
 ];
 
 /// `DEVCONF_*` (linux/ipv6.h), likewise.
@@ -252,7 +261,12 @@ const IPV6_CONF: &[Attribute] = &[
     a(4, "ipv6 accept_redirects", Same(Number)),
     a(6, "ipv6 dad_transmits", Same(Number)),
     a(7, "ipv6 router_solicitations", Same(Number)),
+    a(2, "ipv6 mtu", LeftOut),            // follows the device's
+    a(47, "ipv6 addr_gen_mode", LeftOut), // stands beside
+    a(0, "ipv6 forwarding", Same(Number)),
+    a(22, "ipv6 proxy_ndp", Same(Number)),
     a(26, "ipv6 disable_ipv6", Same(Number)),
+    a(super::UNLIKE, "ipv6 settings unlike up0's", Same(Hex)),
 ];
 
 const ADDRESS: Schema = Schema {

@@ -105,6 +105,9 @@ fn numbers(path: Path) -> String {
 }
 
 fn written(class: Class, path: Path, value: &[u8], spec: &SlotSpec) -> String {
+    if value.is_empty() {
+        return "none".into();
+    }
     let number = || number(value);
     let written = match format(class, path).unwrap_or(Format::Hex) {
         Format::Number => number().map(|n| n.to_string()),

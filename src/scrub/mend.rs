@@ -4,7 +4,7 @@
 
 use nix::libc;
 
-use crate::fingerprint::{Class, Difference, Fact, Field, Fingerprint, HEADER, Path};
+use crate::fingerprint::{Class, Difference, Fact, Field, Fingerprint, HEADER, Path, UNLIKE};
 use crate::netlink::Batch;
 use crate::netlink::batch::{CREATE, REPLACE};
 use crate::netlink::route::{self, ROUTE_PROTOCOL};
@@ -26,6 +26,9 @@ pub enum Mend {
     /// Nothing.
     Nothing,
 }
+
+/// The last number that a single setting of a device can have.
+const LAST_SETTING: u16 = UNLIKE - 1;
 
 const INDEX: Path = [HEADER, 4, 0, 0];
 const FLAGS: Path = [HEADER, 8, 0, 0];
@@ -131,7 +134,10 @@ fn sysctl(expected: &Fact) -> Mend {
 fn link(batch: &mut Batch, expected: &Fact, paths: &[Path], spec: &SlotSpec) -> Mend {
     // Promiscuity follows from the flags.
     let of_message = |path: &Path| {
-        matches!(path, [HEADER, 8, ..] | [1 | 4 | 13 | 20 | 27 | 30 | 61, 0, ..] | [26, 2, 1, _] | [26, 10, 8, _])
+        matches!(
+            path,
+            [HEADER, 8, ..] | [1 | 4 | 13 | 20 | 27 | 30 | 61, 0, ..] | [26, 2, 1, 0..=LAST_SETTING] | [26, 10, 8, _]
+        )
     };
     let Some(index) = expected.value(INDEX) else { return Mend::Nothing };
     if let [[26, 10, 2, which]] = *paths
@@ -189,6 +195,8 @@ fn device_sysctl(index: &[u8], which: u16, value: u32, spec: &SlotSpec) -> Mend 
         4 => "accept_redirects",
         6 => "dad_transmits",
         7 => "router_solicitations",
+        0 => "forwarding",
+        22 => "proxy_ndp",
         26 => "disable_ipv6",
         _ => return Mend::Nothing,
     };

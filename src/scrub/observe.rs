@@ -4,7 +4,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::ScrubError;
-use crate::fingerprint::{Class, Fact, Fingerprint, HEADER, fact, told};
+use crate::address;
+use crate::execute;
+use crate::fingerprint::{Class, Fact, Fingerprint, HEADER, fact, hold_settings_together, told};
 use crate::limits::PROCFS_SLOTS;
 use crate::netlink::read::text_of;
 use crate::netlink::tc::{self, Hook};
@@ -14,11 +16,10 @@ use crate::sys::bpf::{self, Place};
 use crate::sys::netns;
 use crate::sys::procfs::Procfs;
 
-/// Sysctls that are the slot's alone and change what becomes of its packets. Those of single devices stand in the
-/// devices' own messages. Not among them: what a namespace takes from the host's when it is made, which is no
-/// difference that anybody in it has made.
-const SYSCTLS: [&str; 27] = [
-    "ipv4/ip_forward",
+/// Sysctls that are the slot's alone and begin with the kernel's own value; those that a slot is given are looked at
+/// besides, and those of single devices stand in the devices' own messages. Not among them: what a namespace takes from
+/// the host's when it is made, which is no difference that anybody in it has made.
+const SYSCTLS: [&str; 13] = [
     "ipv4/ip_default_ttl",
     "ipv4/ip_nonlocal_bind",
     "ipv4/ip_dynaddr",
@@ -30,20 +31,7 @@ const SYSCTLS: [&str; 27] = [
     "ipv4/icmp_echo_ignore_broadcasts",
     "ipv4/icmp_errors_use_inbound_ifaddr",
     "ipv4/fwmark_reflect",
-    "ipv4/conf/all/rp_filter",
-    "ipv4/conf/default/rp_filter",
-    "ipv4/conf/all/accept_redirects",
-    "ipv4/conf/default/accept_redirects",
-    "ipv4/conf/all/send_redirects",
-    "ipv4/conf/default/send_redirects",
-    "ipv6/conf/all/forwarding",
-    "ipv6/conf/all/accept_ra",
-    "ipv6/conf/default/accept_ra",
-    "ipv6/conf/all/accept_redirects",
-    "ipv6/conf/default/accept_redirects",
-    "ipv6/conf/default/addr_gen_mode",
-    "ipv6/conf/default/dad_transmits",
-    "ipv6/conf/default/router_solicitations",
+    "ipv6/fwmark_reflect",
     "ipv6/bindv6only",
 ];
 
@@ -119,6 +107,7 @@ impl Inside<'_> {
     pub fn look(&mut self) -> Result<Fingerprint, ScrubError> {
         let slot = self.slot;
         let mut facts = self.dumps().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
+        hold_settings_together(&mut facts, address::inside::UP_INDEX);
         self.programs(&mut facts)?;
         self.proc(&mut facts)?;
         Ok(Fingerprint::of(facts))
@@ -174,7 +163,7 @@ impl Inside<'_> {
     }
 
     fn proc(&mut self, facts: &mut Vec<Fact>) -> Result<(), ScrubError> {
-        for name in SYSCTLS {
+        for name in SYSCTLS.into_iter().chain(execute::sysctls()) {
             if let Some(value) = self.read(&format!("sys/net/{name}"))? {
                 facts.push(told(Class::Sysctl, &format!("net/{name}"), value));
             }
