@@ -125,7 +125,7 @@ fn frames() -> Vec<Vec<u8>> {
         policy: Policy::OnExit,
         want_netns_fd: true,
         want_tap_fd: false,
-        own_stack: false,
+        own_stack: true,
     };
     vec![
         written(&|room| frame::write_request(VERSION_MAX, 1, &ask, room).expect("fits")),

@@ -25,11 +25,18 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Opens what is pinned below `dir`; `None` where nothing is.
+    /// Opens what is pinned below `dir`; `None` where nothing is, and where there is only what was left by a first pass
+    /// that was killed before its maps were complete, or by a destroy that was killed: the ledger is pinned after the
+    /// others and taken away before them, and what says that a pass has settled is pinned after the ledger and taken
+    /// away before it.
     ///
     /// # Errors
-    /// [`DatapathError`]; [`DatapathError::Missing`] where some are there and others are not.
+    /// [`DatapathError`]; [`DatapathError::Missing`] where somebody else has taken one away.
     pub fn open(dir: &Path) -> Result<Option<Self>, DatapathError> {
+        let has = |kind: &MapKind| pins::exists(&dir.join(kind.name));
+        if !has(&pins::LEDGER)? && !has(&pins::CONFIG)? {
+            return Ok(None);
+        }
         let mut found = Vec::with_capacity(pins::STATE.len());
         let mut missing = None;
         for kind in &pins::STATE {
@@ -40,8 +47,8 @@ impl Maps {
         }
         match (<[MapData; 4]>::try_from(found), missing) {
             (Ok(all), _) => Self::of(dir, all).map(Some),
-            (Err(some), Some(name)) if !some.is_empty() => Err(DatapathError::Missing(dir.join(name))),
-            _ => Ok(None),
+            (Err(_), Some(name)) => Err(DatapathError::Missing(dir.join(name))),
+            (Err(_), None) => Ok(None),
         }
     }
 
@@ -87,7 +94,8 @@ impl Maps {
     /// Pins them in the place of those that are pinned.
     pub(super) fn pin(&self) -> Result<(), DatapathError> {
         let maps = [&self.ledger, &self.bindings, &self.tenants, &self.counters];
-        for (kind, map) in pins::STATE.iter().zip(maps) {
+        // The ledger last: see `open`.
+        for (kind, map) in pins::STATE.iter().zip(maps).rev() {
             pins::replace(&self.dir.join(kind.name), map.fd())?;
         }
         Ok(())

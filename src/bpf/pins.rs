@@ -68,7 +68,9 @@ pub(super) fn prepare(dir: &Path) -> Result<(), DatapathError> {
         let _ = fs::remove_dir(dir);
         return Err(DatapathError::NoBpffs(dir.into()));
     }
-    made.map_err(|error| call("mkdir", dir, error))
+    made.map_err(|error| call("mkdir", dir, error))?;
+    fault::point();
+    Ok(())
 }
 
 /// Opens a pinned map; `None` where there is none.
@@ -98,8 +100,9 @@ fn check(path: &Path, map: &MapKind, info: &MapInfo) -> Result<(), DatapathError
 
 /// Takes everything that netslot pins below `dir` away, and the directory if nothing else is there.
 pub(super) fn remove(dir: &Path) -> Result<(), DatapathError> {
-    let maps = STATE.iter().map(|kind| kind.name).chain([CONFIG.name]);
-    for name in super::Program::ALL.into_iter().map(super::Program::name).chain(maps) {
+    // The settled mark first, then the ledger: see `Maps::open`.
+    let maps = [CONFIG.name].into_iter().chain(STATE.iter().map(|kind| kind.name));
+    for name in maps.chain(super::Program::ALL.into_iter().map(super::Program::name)) {
         for path in [dir.join(name), next_to(&dir.join(name))] {
             unlink(&path)?;
         }
@@ -108,7 +111,10 @@ pub(super) fn remove(dir: &Path) -> Result<(), DatapathError> {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
             Err(DatapathError::Call { call: "rmdir", path: dir.into(), error })
         }
-        _ => Ok(()),
+        _ => {
+            fault::point();
+            Ok(())
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::signals::Stop;
 use super::{Context, Exit, Failure, pool, progress};
+use crate::bpf::DatapathError;
 use crate::cli::DestroyArgs;
 use crate::execute::{self, PassError, Progress};
 use crate::sys::outbox::Outbox;
@@ -15,7 +16,13 @@ use crate::sys::outbox::Outbox;
 /// Where slots are leased and `--force` is not given, a daemon serves the pool, or the kernel refuses.
 pub fn run(args: &DestroyArgs, context: &Context, out: &mut Output) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let leased = pool::leased(&config)?.len();
+    let leased = match pool::leased(&config) {
+        Err(error @ DatapathError::Missing(_)) => {
+            log::warn!("{error}");
+            0
+        }
+        leased => leased?.len(),
+    };
     if leased > 0 && !args.force {
         return Err(Failure::because(
             Exit::Refused,
