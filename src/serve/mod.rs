@@ -64,6 +64,7 @@ use crate::netlink::{self, Socket};
 use crate::scrub::Site;
 use crate::slot::SlotId;
 use crate::sys::clock;
+use crate::sys::confine;
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::outbox::Outbox;
 
@@ -95,6 +96,11 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
         .map_or(config.slots_max, |maps| if up { maps.slots().max(config.slots_max) } else { maps.slots() });
     let leased = before.map_or(Ok(BTreeSet::new()), |maps| maps.cells().map(leased))?;
     pool::raise_fd_limit(&config, slots)?;
+    // Before any thread is started, so that all are under it.
+    give_up(&confine::STARTING);
+    if let Err(errno) = confine::refuse() {
+        log::warn!("no system calls are given up: seccomp: {errno}");
+    }
     let mut start = Start::new(Arc::clone(&config), slots, leased)?;
     let early = if up { start.make_pool()? } else { Early::default() };
     let maps = open_maps(&config, up)?;
@@ -162,6 +168,13 @@ struct Early {
     done: Vec<Done>,
     /// It goes on.
     passing: bool,
+}
+
+/// Gives up the calling thread's other capabilities. A daemon that has to keep them is no worse a daemon.
+fn give_up(kept: &[confine::Capability]) {
+    if let Err(errno) = confine::keep(kept) {
+        log::warn!("no capabilities are given up: capset: {errno}");
+    }
 }
 
 /// The slots that the records say are leased.
@@ -289,6 +302,7 @@ impl Start {
         registry
             .register(&mut SourceFd(&listener.fd.as_raw_fd()), token::LISTENER, Interest::READABLE)
             .map_err(ServeError::call("epoll_ctl for the socket"))?;
+        give_up(&confine::SERVING);
         let publisher = Publisher::open(&config.netns_dir, slots)?;
         let count = |state| ledger.count(state);
         log::info!(
@@ -360,5 +374,9 @@ fn hire(shop: &Arc<Shop>, threads: usize) -> Result<Vec<JoinHandle<()>>, ServeEr
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
+    let work = || {
+        give_up(&confine::SERVING);
+        work();
+    };
     std::thread::Builder::new().name(name.into()).spawn(work).map_err(ServeError::call("spawn a thread"))
 }

@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod clock;
+pub mod confine;
 pub mod fault;
 pub mod lock;
 pub mod mmap;
