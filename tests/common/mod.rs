@@ -110,6 +110,13 @@ impl World {
         succeed(nsenter(netns).arg(program).args(args))
     }
 
+    /// A run of a program in a namespace, not started yet.
+    pub fn command_in(&self, netns: &OwnedFd, program: &str) -> Command {
+        let mut command = nsenter(netns);
+        command.arg(program);
+        command
+    }
+
     /// Whether a program in a namespace succeeds.
     pub fn works_in(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> bool {
         let output = nsenter(netns).arg(program).args(args).output().expect("nsenter is there");
