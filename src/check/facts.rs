@@ -44,6 +44,8 @@ pub(super) struct Facts {
     pub cpus_online: Option<u32>,
     /// `net.ipv4.neigh.default.gc_thresh3`; seen in the initial network namespace alone.
     pub neighbours_max: Option<u64>,
+    /// Whether the host routes IPv6 packets that are not its own.
+    pub ipv6_forwarding: Option<u64>,
     /// The host settings that a pass turns.
     pub knobs: Vec<Seen>,
     /// Devices, addresses and routes of this network namespace.
@@ -177,6 +179,7 @@ pub(super) fn gather(config: &Config) -> Facts {
         memory_bytes: text::memory_available(&read("/proc/meminfo").unwrap_or_default()),
         cpus_possible: cpus_possible(),
         cpus_online: read("/sys/devices/system/cpu/online").and_then(|list| text::cpus(&list)),
+        ipv6_forwarding: number("/proc/sys/net/ipv6/conf/all/forwarding"),
         neighbours_max: number("/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
         knobs: knobs::look(),
         path: path::look(config, network.as_ref().ok()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::facts::{Dir, FEATURES, Facts, Feature, Presence};
 use super::text::{Mount, covering};
 use super::{Finding, Level, network, path};
-use crate::config::{Config, Tunnel};
+use crate::config::{Config, Forward, Tunnel};
 
 /// Kernel memory of a slot that does not depend on the CPUs: namespace 187 KB, bridge 50, veth pair 87, tap 52
 /// (slab and page counters over 200 slots, 6.18).
@@ -42,6 +42,7 @@ pub(super) fn judge(config: &Config, facts: &Facts) -> Vec<Finding> {
         pool.possible_cpus(),
         pool.neighbours(),
     ]);
+    findings.extend(pool.ipv6_forwarding());
     findings.extend(pool.knobs());
     findings.push(pool.bpffs());
     findings.extend(facts.dirs.iter().map(|dir| pool.dir(dir)));
@@ -206,6 +207,18 @@ impl<'a> Pool<'a> {
         let need = self.slots_max() + mounts + MOUNTS_MARGIN;
         let why = "the vault, one mount namespace, keeps one mount per slot beside the host's";
         Self::at_least("fs.mount-max", self.facts.mounts_max, need, why, format!("sysctl -w fs.mount-max={need}"))
+    }
+
+    /// IPv4's forwarding is switched on for host ends and uplink alone; IPv6's is one setting for the whole host
+    /// (ip6_forward, net/ipv6/ip6_output.c), which is not netslot's to change: a router takes no router advertisements.
+    fn ipv6_forwarding(&self) -> Option<Finding> {
+        let needed = self.config.slot_cidr6.is_some() && self.config.forward == Forward::Stack;
+        needed.then(|| {
+            let why = "slots' IPv6 packets pass the host's routing";
+            let mend = "sysctl -w net.ipv6.conf.all.forwarding=1, and accept_ra=2 on an uplink that needs router \
+                        advertisements; or set `forward = \"redirect\"`";
+            Self::at_least("net.ipv6.conf.all.forwarding", self.facts.ipv6_forwarding, 1, why, mend.into())
+        })
     }
 
     fn bytes_per_slot(&self) -> u64 {

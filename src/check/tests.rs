@@ -53,6 +53,7 @@ fn host() -> Facts {
         cpus_possible: Some(2),
         cpus_online: Some(2),
         neighbours_max: Some(1_024),
+        ipv6_forwarding: Some(1),
         knobs: vec![knob(Ok("0".into()))],
         path: path::Seen { walls: Some(vec![]), legacy: false, others: Some(vec![]), unpinned: Some(vec![]) },
         network: Ok(Network { links: vec![lo, eth0], addresses: vec![], routes: vec![route(None, 0)] }),
@@ -449,4 +450,18 @@ fn pins_are_all_there_where_a_pool_is() {
     });
     let findings = judged(&Config::default(), lost);
     assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:#?}");
+}
+
+#[test]
+fn ipv6_slots_need_the_hosts_forwarding_unless_packets_pass_it_by() {
+    let with = |slot_cidr6: Option<&str>, forward, value| {
+        let config = Config { slot_cidr6: slot_cidr6.and_then(|net| net.parse().ok()), forward, ..Config::default() };
+        let findings = judge(&config, &Facts { ipv6_forwarding: value, ..host() });
+        findings.into_iter().find(|f| f.name == "net.ipv6.conf.all.forwarding").map(|f| f.level)
+    };
+    let range = Some("fd00:6e73::/64");
+    assert_eq!(with(range, Forward::Stack, Some(0)), Some(Level::Lack));
+    assert_eq!(with(range, Forward::Stack, Some(1)), Some(Level::Ok));
+    assert_eq!(with(range, Forward::Redirect, Some(0)), None);
+    assert_eq!(with(None, Forward::Stack, Some(0)), None);
 }
