@@ -2,6 +2,7 @@
 //! none behind, and packets of a lease that stands go on all the while.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ fn load(known: &mut Known) {
 /// Echo requests from a leased slot to the network, a hundred in a second.
 struct Traffic {
     id: LeaseId,
+    /// By its descriptor here, `ping` finds the namespace, whenever it comes to look.
+    _netns: OwnedFd,
     ping: Child,
     dropped: [u64; netslot_abi::DROP_REASONS],
 }
@@ -66,11 +69,11 @@ struct Traffic {
 impl Traffic {
     fn start(world: &World, served: &Served<'_>) -> Self {
         let options = LeaseOptions { want_netns: true, own_stack: true, ..LeaseOptions::default() };
-        let lease = served.client().lease(&options).expect("free").remove(0);
-        let netns = lease.netns.as_ref().expect("asked for");
-        let mut command = world.command_in(netns, "ping");
+        let mut lease = served.client().lease(&options).expect("free").remove(0);
+        let netns = lease.netns.take().expect("asked for");
+        let mut command = world.command_in(&netns, "ping");
         let ping = command.args(["-q", "-i", "0.01", NETWORK_IP]).stdout(Stdio::piped()).spawn().expect("started");
-        Self { id: lease.id, ping, dropped: dropped(lease.id.slot) }
+        Self { id: lease.id, _netns: netns, ping, dropped: dropped(lease.id.slot) }
     }
 
     /// Every packet came back, and the programs have dropped none; how many there were.
