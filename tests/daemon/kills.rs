@@ -60,7 +60,7 @@ fn load(known: &mut Known) {
 /// Echo requests from a leased slot to the network, a hundred in a second.
 struct Traffic {
     id: LeaseId,
-    /// Where `nsenter` finds the namespace, whenever it comes to it.
+    /// By its descriptor here, `ping` finds the namespace, whenever it comes to look.
     _netns: OwnedFd,
     ping: Child,
     dropped: [u64; netslot_abi::DROP_REASONS],
@@ -69,8 +69,8 @@ struct Traffic {
 impl Traffic {
     fn start(world: &World, served: &Served<'_>) -> Self {
         let options = LeaseOptions { want_netns: true, own_stack: true, ..LeaseOptions::default() };
-        let lease = served.client().lease(&options).expect("free").remove(0);
-        let netns = lease.netns.expect("asked for");
+        let mut lease = served.client().lease(&options).expect("free").remove(0);
+        let netns = lease.netns.take().expect("asked for");
         let mut command = world.command_in(&netns, "ping");
         let ping = command.args(["-q", "-i", "0.01", NETWORK_IP]).stdout(Stdio::piped()).spawn().expect("started");
         Self { id: lease.id, _netns: netns, ping, dropped: dropped(lease.id.slot) }
