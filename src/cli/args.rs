@@ -305,7 +305,7 @@ Show one slot: its lease and binding, its addresses, and what the packet program
 packets and bytes that passed, DHCP answers, and drops by reason.
 
 Root sees all of it without a daemon too, as it is pinned in bpf_dir; other users see no counters.",
-    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules\n  netslot show 42 --diff"
+    after_help = "Examples:\n  netslot show 42\n  netslot show slot42 --json\n  netslot show 42 --rules\n  netslot show 42 --diff\n  netslot show 42 --for firecracker"
 )]
 pub struct ShowArgs {
     /// The slot: 42, slot42 or slot-0042
@@ -317,6 +317,20 @@ pub struct ShowArgs {
     /// Show in what it is not as it was made, one line for each difference; needs root, and no daemon. Ends with 8 if it is not
     #[arg(long, conflicts_with = "rules")]
     pub diff: bool,
+    /// Show the lines that attach a VM of that kind to it, to be pasted
+    #[arg(long = "for", value_name = "VMM", value_enum, conflicts_with_all = ["rules", "diff"])]
+    pub vmm: Option<Vmm>,
+}
+
+/// Programs that run a VM on a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vmm {
+    /// API requests and the jailer's arguments
+    Firecracker,
+    /// `--net`
+    CloudHypervisor,
+    /// `-netdev` and `-device`
+    Qemu,
 }
 
 /// Options of `verify`.

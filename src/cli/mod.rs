@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 pub use args::{
     BindArgs, BindOptions, CheckArgs, CompileRulesArgs, ConfigArgs, DestroyArgs, ExecArgs, LeaseArgs, LeaseOptions,
     ListArgs, Policy, ReleaseArgs, RulesArgs, RulesCommand, ServeArgs, ShowArgs, TenantIps, TraceArgs, UnbindArgs,
-    UpArgs, UsageError, VerifyArgs,
+    UpArgs, UsageError, VerifyArgs, Vmm,
 };
 pub use exit::Exit;
 pub use value::ValueError;

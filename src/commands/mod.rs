@@ -24,6 +24,7 @@ mod unbind;
 mod up;
 mod verify;
 mod view;
+mod vmm;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::datapath_view::{AddressesView, CountersView, ShowView};
 use super::output::Output;
 use super::view::SlotView;
-use super::{Context, Exit, Failure, daemon, rules, verify};
+use super::{Context, Exit, Failure, daemon, rules, verify, vmm};
 use crate::bpf::look::Looked;
 use crate::bpf::{DatapathError, Look};
 use crate::cli::ShowArgs;
@@ -20,6 +20,9 @@ use crate::sys::clock;
 pub(super) fn run(args: &ShowArgs, context: &Context, out: &mut Output) -> Result<Exit, Failure> {
     if args.rules {
         return rules::show(args.slot, context, out);
+    }
+    if let Some(vmm) = args.vmm {
+        return vmm::run(args.slot, vmm, context, out);
     }
     if args.diff {
         return verify::show(args.slot, context, out);
