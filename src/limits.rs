@@ -151,6 +151,9 @@ pub const SCRUB_PATIENCE_MS: u64 = 20_000;
 /// each look takes the kernel's network lock.
 pub const SCRUB_PAUSE_MS: (u64, u64) = (2, 500);
 
+/// Looks that are spared where sockets are waited for: the first pause is then 16 ms, a grace period at 250 Hz.
+pub const SCRUB_TRIES_SPARED: u32 = 3;
+
 /// First and longest pause before a slot is made again that could not be, milliseconds.
 pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 

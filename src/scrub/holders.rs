@@ -16,6 +16,9 @@ use crate::sys::{netns, pidfd};
 /// The processes that have a task in each network namespace, by the namespace's inode; our own not.
 pub type Census = HashMap<u64, Vec<u32>>;
 
+/// What people are told of a tap that is held.
+const TAP: &str = "its tap";
+
 /// A census that all workers share: to look at every task of a host for each slot would cost a core.
 #[derive(Debug, Default)]
 pub struct Registry(Mutex<Option<Taken>>);
@@ -75,28 +78,39 @@ pub fn inode_of(namespace: BorrowedFd<'_>) -> Option<u64> {
     fstat(namespace).ok().map(|stat| stat.st_ino)
 }
 
-/// Everybody who is in the namespace or holds a socket or a tap of it, in words: process, command, and what it holds. Costs
-/// a look at every open file of the host: for a slot that is given up.
+/// Who holds a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holders {
+    /// Whether somebody holds its tap.
+    pub tap: bool,
+    /// All of them in words: process, command, and what it holds.
+    pub told: String,
+}
+
+/// Everybody who is in the namespace or holds a socket or a tap of it. Costs a look at every open file of the host: for a
+/// slot that is given up.
 #[must_use]
-pub fn told(namespace: BorrowedFd<'_>, census: &Census) -> String {
-    let Some(wanted) = inode_of(namespace) else { return "somebody".into() };
+pub fn told(namespace: BorrowedFd<'_>, census: &Census) -> Holders {
+    let Some(wanted) = inode_of(namespace) else { return Holders { tap: false, told: "somebody".into() } };
     let inside = census.get(&wanted).map_or(&[][..], Vec::as_slice);
     let mut holders: Vec<String> =
         inside.iter().map(|pid| format!("process {pid} ({}) in it", command(*pid))).collect();
-    let own = std::process::id();
+    let (own, mut tap) = (std::process::id(), false);
     for pid in pids().filter(|pid| *pid != own) {
         let held = held(pid, wanted);
+        tap |= held.contains(&TAP);
         if !held.is_empty() {
             holders.push(format!("process {pid} ({}) with {}", command(pid), held.join(" and ")));
         }
     }
     let more = holders.len().saturating_sub(HOLDERS_TOLD);
     holders.truncate(HOLDERS_TOLD);
-    match (holders.is_empty(), more) {
+    let told = match (holders.is_empty(), more) {
         (true, _) => "nobody that can be seen from here".into(),
         (false, 0) => holders.join(", "),
         (false, more) => format!("{} and {more} more", holders.join(", ")),
-    }
+    };
+    Holders { tap, told }
 }
 
 /// What of the namespace that process holds open.
@@ -109,7 +123,7 @@ fn held(pid: u32, namespace: u64) -> Vec<&'static str> {
         let what = if target.starts_with("socket:") {
             "a socket"
         } else if target.ends_with("/net/tun") {
-            "its tap"
+            TAP
         } else {
             continue;
         };

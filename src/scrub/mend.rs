@@ -219,3 +219,107 @@ fn make_routes_again(batch: &mut Batch, exception: &Fact, expected: &Fingerprint
     }
     Mend::Messages
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::fingerprint::{compare, fact, told};
+    use crate::netlink::read::Messages;
+    use crate::plan::Blueprint;
+    use crate::slot::SlotId;
+
+    fn spec() -> SlotSpec {
+        Blueprint::new(&Config::default(), 1_430).slot(SlotId::new(3).expect("in range"))
+    }
+
+    fn facts(class: Class, write: impl FnOnce(&mut Batch)) -> Vec<Fact> {
+        let mut batch = Batch::new();
+        write(&mut batch);
+        Messages(batch.as_bytes()).filter_map(|message| fact(class, &message.expect("well-formed"))).collect()
+    }
+
+    /// Kinds of the messages that set a difference back, and what each is about.
+    fn mended(difference: &Difference, class: Class) -> (Mend, Vec<(u16, Option<Fact>)>) {
+        let mut batch = Batch::new();
+        let mend = mend(&mut batch, difference, &Fingerprint::default(), &spec());
+        let read = |message: Result<_, _>| {
+            let message: crate::netlink::read::Message<'_> = message.expect("well-formed");
+            (message.kind, fact(class, &message))
+        };
+        let messages = Messages(batch.as_bytes()).map(|m| read(m.map_err(|e| e.to_string()))).collect();
+        (mend, messages)
+    }
+
+    #[test]
+    fn what_is_there_besides_is_taken_away_as_it_is_and_what_is_missing_put_back() {
+        let (spec, v4) = (spec(), spec().v4.any());
+        for (class, make, delete, write) in [
+            (
+                Class::Address,
+                libc::RTM_NEWADDR,
+                libc::RTM_DELADDR,
+                facts(Class::Address, |b| route::add_address(b, spec.up.index, v4.slot, 32)),
+            ),
+            (
+                Class::Route,
+                libc::RTM_NEWROUTE,
+                libc::RTM_DELROUTE,
+                facts(Class::Route, |b| route::add_host_route(b, v4.slot, spec.tap.index)),
+            ),
+            (
+                Class::Neighbour,
+                libc::RTM_NEWNEIGH,
+                libc::RTM_DELNEIGH,
+                facts(Class::Neighbour, |b| route::add_neighbour(b, spec.up.index, v4.next_hop, spec.host_end.mac)),
+            ),
+        ] {
+            let thing = write[0].clone();
+            let gone = mended(&Difference::Missing(thing.clone()), class);
+            assert_eq!(gone, (Mend::Messages, vec![(make, Some(thing.clone()))]));
+            let added = mended(&Difference::Added(thing.clone()), class);
+            assert_eq!(added, (Mend::Messages, vec![(delete, Some(thing))]));
+        }
+    }
+
+    #[test]
+    fn a_device_is_set_back_in_one_message_and_what_no_message_sets_costs_the_slot() {
+        let spec = spec();
+        let link = |id: u16, value: &[u8]| {
+            facts(Class::Link, |b| {
+                let mut header = [0; 16];
+                header[4..8].copy_from_slice(&spec.up.index.0.to_ne_bytes());
+                b.message(libc::RTM_NEWLINK, 0, &header, |a| {
+                    a.text(3, "up0").bytes(id, value);
+                });
+            })
+        };
+        let differs = |id, expected: &[u8], found: &[u8]| {
+            let [expected, found] = [expected, found].map(|value| Fingerprint::of(link(id, value)));
+            mended(&compare(&expected, &found)[0], Class::Link)
+        };
+        let (mend, messages) = differs(4, &1_430_u32.to_ne_bytes(), &900_u32.to_ne_bytes());
+        assert_eq!((mend, messages.len()), (Mend::Messages, 1));
+        let told = messages[0].1.as_ref().and_then(|fact| fact.number([4, 0, 0, 0]));
+        assert_eq!(told, Some(1_430), "the MTU that it was made with");
+        for id in [3, 10, 31, 52, 999] {
+            assert_eq!(differs(id, &[1; 4], &[2; 4]).0, Mend::Nothing, "attribute {id}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_grace_period_takes_away_is_not_taken_away() {
+        let told = |class| Difference::Added(told(class, "x", "y"));
+        for class in [Class::Program, Class::Tables, Class::Qdisc, Class::Filter, Class::Link, Class::NextHop] {
+            assert_eq!(mended(&told(class), class), (Mend::Nothing, vec![]), "{class:?}");
+        }
+        assert_eq!(mended(&told(Class::Count), Class::Count).0, Mend::Connections);
+    }
+
+    #[test]
+    fn a_sysctl_is_written_with_the_value_that_it_had() {
+        let fact = |value| Fingerprint::of(vec![told(Class::Sysctl, "net/ipv4/ip_forward", value)]);
+        let difference = compare(&fact("1"), &fact("0")).remove(0);
+        assert_eq!(mended(&difference, Class::Sysctl).0, Mend::Sysctl("net/ipv4/ip_forward".into(), "1".into()));
+    }
+}

@@ -61,29 +61,40 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    /// Steps into the slot; the calling thread is left there.
+    /// Steps into the slot, where the calling thread is left, and counts the sockets in it, of any family and anybody's. One
+    /// that was closed counts until a grace period is over: so none is opened here by who comes to see whether they have
+    /// gone.
     ///
     /// # Errors
     /// [`ScrubError`].
-    pub fn enter(&mut self, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<Inside<'_>, ScrubError> {
+    pub fn arrive(&mut self, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<u32, ScrubError> {
         netns::enter(namespace).map_err(|errno| ScrubError::Enter(slot, errno))?;
         if self.slots == PROCFS_SLOTS {
             (self.procfs, self.slots) = (None, 0);
         }
         self.slots += 1;
-        let procfs = match &mut self.procfs {
-            Some(procfs) => procfs,
-            none => none.insert(
-                Procfs::new()
-                    .map_err(|error| ScrubError::Proc(slot, "mount of a proc file system".into(), Arc::new(error)))?,
-            ),
-        };
         self.buffer.resize(PROC_BYTES, 0);
-        let buffer = self.buffer.as_mut_slice();
-        let sockets = sockets(procfs, buffer)
-            .map_err(|error| ScrubError::Proc(slot, "read of sockstat".into(), Arc::new(error)))?;
+        let counted = procfs(&mut self.procfs).and_then(|procfs| sockets(procfs, &mut self.buffer));
+        counted.map_err(|error| ScrubError::Proc(slot, "read of sockstat".into(), Arc::new(error)))
+    }
+
+    /// Looks around in the slot that the calling thread stands in.
+    ///
+    /// # Errors
+    /// [`ScrubError`].
+    pub fn open(&mut self, slot: SlotId) -> Result<Inside<'_>, ScrubError> {
+        let mounted = procfs(&mut self.procfs);
+        let procfs =
+            mounted.map_err(|error| ScrubError::Proc(slot, "mount of a proc file system".into(), Arc::new(error)))?;
         let socket = Socket::open().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
-        Ok(Inside { slot, sockets, socket, procfs, buffer })
+        Ok(Inside { slot, socket, procfs, buffer: &mut self.buffer })
+    }
+}
+
+fn procfs(procfs: &mut Option<Procfs>) -> std::io::Result<&Procfs> {
+    match procfs {
+        Some(procfs) => Ok(procfs),
+        none => Ok(none.insert(Procfs::new()?)),
     }
 }
 
@@ -91,9 +102,6 @@ impl Eyes {
 #[derive(Debug)]
 pub struct Inside<'a> {
     pub slot: SlotId,
-    /// Sockets of the namespace, of any family and anybody's, counted before ours; a socket that was closed counts until
-    /// a grace period is over.
-    pub sockets: u32,
     pub socket: Socket,
     pub procfs: &'a Procfs,
     buffer: &'a mut [u8],

@@ -83,7 +83,11 @@ impl Pristine {
     pub fn learn(config: &Config, blueprint: &Blueprint) -> Result<Self, PristineError> {
         let reference = Reference::make(config, blueprint)?;
         let spec = *reference.spec();
-        let look = || Eyes::default().enter(spec.slot, reference.netns()).map(|mut inside| settle(&mut inside))?;
+        let look = || {
+            let mut eyes = Eyes::default();
+            eyes.arrive(spec.slot, reference.netns())?;
+            settle(&mut eyes.open(spec.slot)?)
+        };
         let looked = thread::apart(look).map_err(|errno| PassError::Call { call: "start a thread", errno })?;
         let fingerprint = looked.map_err(Box::new)?.ok_or(PristineError::Restless)?;
         Ok(Self { fingerprint, spec })

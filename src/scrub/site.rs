@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::ScrubError;
-use super::holders::{self, Census, Registry, inode_of};
+use super::holders::{self, Census, Holders, Registry, inode_of};
 use super::mend::{Mend, mend};
 use super::observe::{Eyes, Inside};
 use super::pristine::Pristine;
@@ -40,7 +40,7 @@ pub enum Verdict {
 pub enum Held {
     /// The tap.
     Tap,
-    /// A socket.
+    /// A socket, of which the tap may be one.
     Sockets,
     /// A process or thread is in the namespace.
     Processes,
@@ -86,7 +86,8 @@ impl Site {
     /// [`ScrubError`]; [`ScrubError::Tap`] with EBUSY while somebody holds it.
     pub fn open_tap(&self, eyes: &mut Eyes, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<OwnedFd, ScrubError> {
         let spec = self.blueprint.slot(slot);
-        let mut inside = eyes.enter(slot, namespace)?;
+        eyes.arrive(slot, namespace)?;
+        let mut inside = eyes.open(slot)?;
         find_tap(&mut inside, &spec)?;
         let tap = tap::open(self.dev_net.as_fd(), &spec.tap.name).map_err(|e| ScrubError::Tap(slot, e))?;
         // Deleted between the look and the open, it would be another one that we hold.
@@ -108,15 +109,16 @@ impl Site {
     ) -> Result<Verdict, ScrubError> {
         let spec = self.blueprint.slot(slot);
         let expected = self.pristine(slot)?.of(&spec);
-        let mut inside = eyes.enter(slot, namespace)?;
-        let tap = find_tap(&mut inside, &spec)?;
-        if inside.sockets > 0 {
-            return Ok(Verdict::Held(if tap.running { Held::Tap } else { Held::Sockets }));
+        // A tap that is held is a socket too.
+        if eyes.arrive(slot, namespace)? > 0 {
+            return Ok(Verdict::Held(Held::Sockets));
         }
         let Some(census) = self.registry.since(since) else { return Ok(Verdict::Unknown) };
         if inode_of(namespace).is_none_or(|inode| census.contains_key(&inode)) {
             return Ok(Verdict::Held(Held::Processes));
         }
+        let mut inside = eyes.open(slot)?;
+        find_tap(&mut inside, &spec)?;
         let (owner, group) = spec.tap_owner;
         let tap = match tap_reset::open_and_reset(self.dev_net.as_fd(), &spec.tap.name, owner, group) {
             Ok(tap) => tap,
@@ -129,9 +131,9 @@ impl Site {
         Ok(Verdict::Clean)
     }
 
-    /// Who holds the slot, in words.
+    /// Who holds the slot.
     #[must_use]
-    pub fn holders(&self, namespace: BorrowedFd<'_>) -> String {
+    pub fn holders(&self, namespace: BorrowedFd<'_>) -> Holders {
         holders::told(namespace, &holders::take())
     }
 
@@ -149,10 +151,9 @@ impl Site {
     ) -> Result<Vec<Difference>, ScrubError> {
         let spec = self.blueprint.slot(slot);
         let expected = self.pristine(slot)?.of(&spec);
-        let mut inside = eyes.enter(slot, namespace)?;
-        let mut differences = self.compare(&mut inside, &expected)?;
+        let sockets = eyes.arrive(slot, namespace)? as usize;
+        let mut differences = self.compare(&mut eyes.open(slot)?, &expected)?;
         let processes = inode_of(namespace).and_then(|inode| census.get(&inode)).map_or(0, Vec::len);
-        let sockets = inside.sockets as usize;
         for (what, count) in [("sockets", sockets), ("processes", processes)].into_iter().filter(|(_, n)| *n > 0) {
             differences.push(Difference::Added(told(Class::Count, what, &count.to_string())));
         }
@@ -223,14 +224,14 @@ impl Site {
 }
 
 /// The tap, which must be looked at before it is opened: of a name that is not there, TUNSETIFF makes a new device.
-fn find_tap(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<Link, ScrubError> {
+fn find_tap(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
     let mut batch = Batch::new();
     route::get_link(&mut batch, spec.tap.index, None);
     let mut found = None;
     let asked = inside.socket.ask(&mut batch, |message| found = Link::read(message));
     asked.map_err(|error| ScrubError::Socket(spec.slot, Arc::new(error)))?;
     let is_it = |link: &Link| link.tap.is_some() && link.name == spec.tap.name.as_str();
-    found.filter(is_it).ok_or(ScrubError::NoTap(spec.slot))
+    found.filter(is_it).map(drop).ok_or(ScrubError::NoTap(spec.slot))
 }
 
 /// What is refused here shows in the next look: a neighbour may have aged in the meantime, an address have taken its

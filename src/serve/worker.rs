@@ -15,7 +15,7 @@ use super::snapshot;
 use crate::bpf::MapCells;
 use crate::execute::Broken;
 use crate::ledger::{HolderId, Lease, Reason, Scrubbed};
-use crate::limits::{SCRUB_PATIENCE_MS, SCRUB_PAUSE_MS};
+use crate::limits::{SCRUB_PATIENCE_MS, SCRUB_PAUSE_MS, SCRUB_TRIES_SPARED};
 use crate::netlink::observed::Link;
 use crate::netlink::{Batch, Socket, SocketError, route};
 use crate::scrub::{Eyes, Held, ScrubError, Site, Verdict};
@@ -253,9 +253,11 @@ impl Shop {
         match &mut timed.job {
             Job::Scrub { lease, netns } => match self.site.scrub(eyes, lease.slot, netns.as_fd(), timed.seen) {
                 Ok(Verdict::Unknown) => return Some(Duration::from_millis(SCRUB_PAUSE_MS.0)),
-                Ok(Verdict::Held(_)) if timed.since.elapsed() < Duration::from_millis(SCRUB_PATIENCE_MS) => {
+                Ok(Verdict::Held(held)) if timed.since.elapsed() < Duration::from_millis(SCRUB_PATIENCE_MS) => {
                     timed.seen = Instant::now();
-                    return Some(pause(SCRUB_PAUSE_MS, timed.tries));
+                    // A socket counts for a grace period after it was closed.
+                    let tries = if held == Held::Sockets { timed.tries + SCRUB_TRIES_SPARED } else { timed.tries };
+                    return Some(pause(SCRUB_PAUSE_MS, tries));
                 }
                 ended => self.report_scrub(*lease, netns, ended),
             },
@@ -279,11 +281,10 @@ impl Shop {
     fn report_scrub(&self, lease: Lease, netns: &OwnedFd, ended: Result<Verdict, ScrubError>) {
         let (outcome, why) = match ended {
             Ok(Verdict::Clean) => (Scrubbed::Clean, None),
-            Ok(Verdict::Held(Held::Tap) | Verdict::Unknown) => {
-                (Scrubbed::Quarantine(Reason::TapHeld), Some(self.site.holders(netns.as_fd())))
-            }
-            Ok(Verdict::Held(Held::Sockets | Held::Processes)) => {
-                (Scrubbed::Quarantine(Reason::InUse), Some(self.site.holders(netns.as_fd())))
+            Ok(Verdict::Held(_) | Verdict::Unknown) => {
+                let holders = self.site.holders(netns.as_fd());
+                let reason = if holders.tap { Reason::TapHeld } else { Reason::InUse };
+                (Scrubbed::Quarantine(reason), Some(holders.told))
             }
             Err(error) => (Scrubbed::Quarantine(error.reason()), Some(error.to_string())),
         };

@@ -77,6 +77,9 @@ fn every_lease_begins_with_a_slot_as_it_was_made_whatever_the_guest_before_did()
         client.release(lease.id).expect("ours");
         std::thread::sleep(Duration::from_micros(random.next() % 3_000));
         drop(left);
+        if reuse % 1_000 == 999 {
+            eprintln!("{} reuses: {made_anew} slots made anew, {:.0} s", reuse + 1, began.elapsed().as_secs_f64());
+        }
         // Dirt that is made anew time after time is made anew ever later: that is not what is looked at here.
         if reuse % 64 == 63 {
             (0..SLOTS).for_each(|slot| served.wait_for(slot, State::Free));
