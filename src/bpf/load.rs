@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use netslot_abi::{ConfigRecord, LAYOUT_VERSION};
 use zerocopy::IntoBytes as _;
 
-use super::{Maps, OBJECT, Program, pins};
+use super::{Maps, OBJECT, Program, layout, pins};
 use crate::sys::bpf;
 
 /// Why the programs or maps cannot be used. What was pinned before is as it was.
@@ -152,9 +152,7 @@ impl Datapath {
             Array::try_from(&map).and_then(|array: Array<&MapData, _>| array.get(&0, 0)).map_err(failed)?;
         let Map::Array(config) = map else { return Err(DatapathError::Incomplete("config map")) };
         let found = u32::from_ne_bytes([pinned[0], pinned[1], pinned[2], pinned[3]]);
-        if found != LAYOUT_VERSION {
-            return Err(DatapathError::Layout { path, found });
-        }
+        layout::check(&path, found)?;
         if record.is_some_and(|record| pinned != record.as_bytes()) {
             return Ok(None);
         }

@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use aya::maps::{Array, Map, MapData};
-use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LAYOUT_VERSION, LedgerRecord};
+use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LedgerRecord};
 
+use super::layout;
 use super::load::DatapathError;
 use super::pins;
 use super::views::{Counters, MapCells};
@@ -72,8 +73,6 @@ pub fn told(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
     let failed = failed(dir, &pins::CONFIG);
     let map: Array<MapData, [u8; size_of::<ConfigRecord>()]> = Array::try_from(Map::Array(data)).map_err(&failed)?;
     let record: ConfigRecord = zerocopy::transmute!(map.get(&0, 0).map_err(&failed)?);
-    if record.layout_version != LAYOUT_VERSION {
-        return Err(DatapathError::Layout { path: dir.join(pins::CONFIG.name), found: record.layout_version });
-    }
+    layout::check(&dir.join(pins::CONFIG.name), record.layout_version)?;
     Ok(Some(record))
 }

@@ -31,12 +31,14 @@ impl Maps {
     /// away before it.
     ///
     /// # Errors
-    /// [`DatapathError`]; [`DatapathError::Missing`] where somebody else has taken one away.
+    /// [`DatapathError::Layout`] for another version's that this one does not know; [`DatapathError::Missing`] where somebody else has taken one away.
     pub fn open(dir: &Path) -> Result<Option<Self>, DatapathError> {
         let has = |kind: &MapKind| pins::exists(&dir.join(kind.name));
         if !has(&pins::LEDGER)? && !has(&pins::CONFIG)? {
             return Ok(None);
         }
+        // Before anything is made of what they hold.
+        super::look::told(dir)?;
         let mut found = Vec::with_capacity(pins::STATE.len());
         let mut missing = None;
         for kind in &pins::STATE {

@@ -4,6 +4,7 @@
 //! ```text
 //!   record        what the programs are told, from the configuration (pure)
 //!   pins          bpf_dir: which maps and programs are pinned there, and whether they fit
+//!   layout        what becomes of another version's records
 //!   maps          the maps that hold state, opened from their pins
 //!   load          object + pins → Datapath
 //!   look          one slot's records and counters, for whoever only looks
@@ -12,6 +13,7 @@
 //! ```
 
 pub mod attach;
+pub mod layout;
 pub mod load;
 pub mod look;
 pub mod maps;

@@ -335,6 +335,12 @@ impl Daemon {
 
     /// A reply could not be sent. One that leaves as much unread as it may is not waited for.
     pub fn lost_touch(&mut self, holder: HolderId, errno: Errno) {
+        // The kernel says once that it has closed with something unread, to whichever call comes first.
+        if errno == Errno::ECONNRESET
+            && let Some(connection) = &self.peers[holder.index()].connection
+        {
+            self.undo.extend_from_slice(connection.talk.never_read());
+        }
         if let Some(connection) = self.connection(holder).filter(|connection| !connection.talk.closing) {
             let uid = connection.uid;
             if errno == Errno::EAGAIN {

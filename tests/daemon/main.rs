@@ -13,6 +13,7 @@ mod kills;
 mod leases;
 mod manager;
 mod pool;
+mod records;
 mod restart;
 mod served;
 mod service;

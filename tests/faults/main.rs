@@ -12,4 +12,5 @@ mod served;
 mod daemon;
 mod errors;
 mod loops;
+mod room;
 mod state;
