@@ -12,13 +12,14 @@ use netslot::address;
 use netslot::config::Config;
 use netslot::limits::SLOTS_MAX;
 use netslot::slot::SlotId;
+use netslot::sys::confine::{Capability, SERVING, STARTING};
 
 use common::World;
 
 const UNITS: [&str; 3] = ["netslot-up.service", "netslot.service", "netslot.socket"];
 
 /// Exposure by `systemd-analyze security`, in tenths; recorded in SPECIFICATION.md.
-const EXPOSURE: [(&str, u32); 2] = [("netslot-up.service", 47), ("netslot.service", 52)];
+const EXPOSURE: [(&str, u32); 2] = [("netslot-up.service", 46), ("netslot.service", 51)];
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
@@ -128,6 +129,24 @@ fn no_unit_gets_a_mount_namespace_of_its_own() {
             let key = line.split('=').next().unwrap_or_default();
             assert!(!makers.contains(&key), "{unit}: {line}");
         }
+    }
+}
+
+/// `DacReadSearch` as `CAP_DAC_READ_SEARCH`.
+fn names(capabilities: &[Capability]) -> String {
+    let name = |capability: &Capability| {
+        let spelt = format!("{capability:?}");
+        let upper = |c: char| if c.is_ascii_uppercase() { format!("_{c}") } else { c.to_ascii_uppercase().to_string() };
+        format!("CAP{}", spelt.chars().map(upper).collect::<String>())
+    };
+    capabilities.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_units_give_the_capabilities_that_the_daemon_keeps_and_no_other() {
+    for (unit, kept) in [("netslot.service", &STARTING[..]), ("netslot-up.service", &SERVING[..])] {
+        let line = format!("CapabilityBoundingSet={}", names(kept));
+        assert!(lines(&file(unit)).any(|l| l == line), "{unit}: {line}");
     }
 }
 
