@@ -151,6 +151,7 @@ fn lease_and_renewal(client: &Client, world: &World, slot: usize) -> bool {
     let places = Places {
         netns: world.slots[slot].as_fd(),
         tap: IfIndex(world.datapath.record().ifindex_base + u32::try_from(slot).expect("a few")),
+        tunnel: false,
         uplink: None,
         mine: Mine::default(),
     };

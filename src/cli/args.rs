@@ -360,11 +360,12 @@ pub struct VerifyArgs {
 #[command(
     about = "Show a slot's packets as they pass, before and after rewriting",
     long_about = "\
-Show a slot's packets as they pass, before and after rewriting, at three hooks:
+Show a slot's packets as they pass, before and after rewriting, at these hooks:
 
   guest   the tap: out = as the guest sends it, in = as the guest gets it
   slot    past the slot's routing and rules: out = before it gets the slot's or the tenant's address, in = after it got the \
 guest's
+  tunnel  only with tunnel = \"geneve\": before the slot's tunnel device encapsulates, after it has decapsulated
   uplink  out = as the network gets it, in = as it came from there; only what is this slot's, in its tunnel or by its \
 addresses
 

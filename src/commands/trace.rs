@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use netslot_abi::{ConfigRecord, SlotState};
+use netslot_abi::{ConfigRecord, SlotState, tunnel};
 use serde::Serialize;
 
 use super::output::Output;
@@ -26,7 +26,7 @@ use crate::netlink::{Socket, SocketError, route};
 use crate::slot::{IfIndex, SlotId};
 use crate::sys::packet;
 use crate::sys::vault::Vault;
-use crate::trace::{Ended, Mine, Seen, TraceError, Watch, pcapng, summary, watch::Places};
+use crate::trace::{Ended, Hook, Mine, Seen, TraceError, Watch, pcapng, summary, watch::Places};
 use crate::underlay;
 
 impl From<TraceError> for Failure {
@@ -44,11 +44,12 @@ pub(super) fn run(args: &TraceArgs, context: &Context, out: &mut Output) -> Resu
     let places = Places {
         netns: netns.as_fd(),
         tap: address::slot_ifindex(slot.record.ifindex_base, args.slot),
+        tunnel: slot.record.tunnel == tunnel::GENEVE,
         uplink: Some(IfIndex(slot.record.uplink)).filter(|index| index.0 != 0),
         mine: slot.mine(),
     };
     let mut watch = Watch::open(places, usize::try_from(args.snaplen).expect("a few bytes"))?;
-    let mut sink = Sink::open(args, &slot, out)?;
+    let mut sink = Sink::open(args, &slot, watch.hooks(), out)?;
     log::debug!("watching slot {}", args.slot);
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut left = args.count.unwrap_or(u64::MAX);
@@ -145,7 +146,9 @@ fn uplink(config: &Config) -> Result<Option<IfIndex>, SocketError> {
 struct Sink<'a> {
     out: &'a mut Output,
     form: Form,
-    tunnel: u16,
+    hooks: Vec<Hook>,
+    /// UDP port of tunnels.
+    port: u16,
 }
 
 enum Form {
@@ -164,7 +167,7 @@ struct SeenJson {
 }
 
 impl<'a> Sink<'a> {
-    fn open(args: &TraceArgs, slot: &Known, out: &'a mut Output) -> Result<Self, Failure> {
+    fn open(args: &TraceArgs, slot: &Known, hooks: Vec<Hook>, out: &'a mut Output) -> Result<Self, Failure> {
         let form = match &args.write {
             None if out.json() => Form::Json,
             None => Form::Lines,
@@ -176,10 +179,10 @@ impl<'a> Sink<'a> {
                 Form::Capture(Some((BufWriter::new(opened.map_err(failed)?), path.display().to_string())))
             }
         };
-        let mut sink = Self { out, form, tunnel: slot.record.geneve_port };
+        let mut sink = Self { out, form, hooks, port: slot.record.geneve_port };
         if matches!(sink.form, Form::Capture(_)) {
             let lease = slot.lease().map_or_else(String::new, |generation| format!(", lease {generation}"));
-            sink.capture(&pcapng::head(&format!("slot {}{lease}", slot.slot), args.snaplen))?;
+            sink.capture(&pcapng::head(&format!("slot {}{lease}", slot.slot), &sink.hooks, args.snaplen))?;
         }
         sink.flush()?;
         Ok(sink)
@@ -193,9 +196,9 @@ impl<'a> Sink<'a> {
             }
             *left -= 1;
             match self.form {
-                Form::Capture(_) => self.capture(&pcapng::packet(seen))?,
+                Form::Capture(_) => self.capture(&pcapng::packet(&self.hooks, seen))?,
                 Form::Lines => {
-                    let summary = summary::line(&seen.bytes, seen.length, self.tunnel);
+                    let summary = summary::line(&seen.bytes, seen.length, self.port);
                     let (time, hook, direction) = (clock(seen.time_ns), seen.hook.name(), seen.direction.name());
                     self.out.line(format_args!("{time} {hook:<6} {direction:<3} {summary}"))?;
                 }
@@ -204,7 +207,7 @@ impl<'a> Sink<'a> {
                     hook: seen.hook.name(),
                     direction: seen.direction.name(),
                     length: seen.length,
-                    summary: summary::line(&seen.bytes, seen.length, self.tunnel),
+                    summary: summary::line(&seen.bytes, seen.length, self.port),
                 })?,
             }
         }
@@ -224,7 +227,7 @@ impl<'a> Sink<'a> {
         let now = packet::now_ns();
         if matches!(self.form, Form::Capture(_)) {
             for (hook, given, lost) in &counts {
-                self.capture(&pcapng::tail(*hook, now, *given, *lost))?;
+                self.capture(&pcapng::tail(&self.hooks, *hook, now, *given, *lost))?;
             }
         }
         let each: Vec<String> = counts.iter().map(|(hook, given, _)| format!("{} {given}", hook.name())).collect();

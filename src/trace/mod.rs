@@ -14,12 +14,13 @@
 //! A packet socket gets an incoming frame before the tc programs of its device see it, and an outgoing one after they are
 //! done: `__netif_receive_skb_core` calls the sockets, then `sch_handle_ingress`; `__dev_queue_xmit` calls
 //! `sch_handle_egress`, and the sockets come last, in `dev_queue_xmit_nit` of `xmit_one` (net/core/dev.c, 5.10 to 7.3). So
-//! three devices show each stage:
+//! these devices show each stage:
 //!
 //! | hook | device | out | in |
 //! |---|---|---|---|
 //! | guest | the tap, in the slot | as the guest sends it, before `guest_in` | as the guest gets it |
 //! | slot | `up0`, in the slot | what the slot's routing and rules let pass, before `slot_out` | after `slot_in` |
+//! | tunnel | `gnv0`, in the slot (`tunnel = "geneve"` alone) | before the device encapsulates | after it has decapsulated |
 //! | uplink | in root | after `slot_out` and `uplink_out`, as the network gets it | before `uplink_in` |
 //!
 //! `up0` and not the host end, its other half: what `up0` sends is what the host end receives, to the byte, but a frame that
@@ -44,13 +45,15 @@ pub enum Hook {
     Guest,
     /// The slot's end of its veth pair.
     Slot,
+    /// The slot's tunnel device, where it has one.
+    Tunnel,
     /// The device towards the network.
     Uplink,
 }
 
 impl Hook {
     /// All of them, from the guest to the network.
-    pub const ALL: [Self; 3] = [Self::Guest, Self::Slot, Self::Uplink];
+    pub const ALL: [Self; 4] = [Self::Guest, Self::Slot, Self::Tunnel, Self::Uplink];
 
     /// The word that people and JSON see.
     #[must_use]
@@ -58,6 +61,7 @@ impl Hook {
         match self {
             Self::Guest => "guest",
             Self::Slot => "slot",
+            Self::Tunnel => "tunnel",
             Self::Uplink => "uplink",
         }
     }
@@ -70,6 +74,7 @@ impl Hook {
             Self::Slot => {
                 "up0 in the slot: out = before slot_out rewrites, in = after slot_in or uplink_in has rewritten"
             }
+            Self::Tunnel => "gnv0 in the slot: out = before it is encapsulated, in = after it was decapsulated",
             Self::Uplink => "the uplink: out = after all rewriting, in = before any; only what is this slot's",
         }
     }
@@ -78,8 +83,8 @@ impl Hook {
     #[must_use]
     pub const fn direction(self, leaves_device: bool) -> Direction {
         match (self, leaves_device) {
-            (Self::Guest, true) | (Self::Slot | Self::Uplink, false) => Direction::In,
-            (Self::Guest, false) | (Self::Slot | Self::Uplink, true) => Direction::Out,
+            (Self::Guest, true) | (Self::Slot | Self::Tunnel | Self::Uplink, false) => Direction::In,
+            (Self::Guest, false) | (Self::Slot | Self::Tunnel | Self::Uplink, true) => Direction::Out,
         }
     }
 }

@@ -11,9 +11,9 @@ const ENHANCED_PACKET: u32 = 6;
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u16 = 1;
 
-/// The beginning of a file: what it is, and its interfaces in the order of [`Hook::ALL`]. `comment` says what was traced.
+/// The beginning of a file: what it is, and one interface for each hook, in that order. `comment` says what was traced.
 #[must_use]
-pub fn head(comment: &str, snaplen: u32) -> Vec<u8> {
+pub fn head(comment: &str, hooks: &[Hook], snaplen: u32) -> Vec<u8> {
     let application = concat!("netslot ", env!("CARGO_PKG_VERSION"));
     let mut file = Vec::new();
     block(&mut file, SECTION, |body| {
@@ -25,7 +25,7 @@ pub fn head(comment: &str, snaplen: u32) -> Vec<u8> {
         option(body, 4, application.as_bytes());
         end_of_options(body);
     });
-    for hook in Hook::ALL {
+    for hook in hooks {
         block(&mut file, INTERFACE, |body| {
             body.extend(ETHERNET.to_ne_bytes());
             body.extend(0_u16.to_ne_bytes());
@@ -39,12 +39,12 @@ pub fn head(comment: &str, snaplen: u32) -> Vec<u8> {
     file
 }
 
-/// One frame.
+/// One frame, of one of the file's hooks.
 #[must_use]
-pub fn packet(seen: &Seen) -> Vec<u8> {
+pub fn packet(hooks: &[Hook], seen: &Seen) -> Vec<u8> {
     let mut file = Vec::new();
     block(&mut file, ENHANCED_PACKET, |body| {
-        body.extend(interface(seen.hook).to_ne_bytes());
+        body.extend(interface(hooks, seen.hook).to_ne_bytes());
         time(body, seen.time_ns);
         body.extend(size(seen.bytes.len()).to_ne_bytes());
         body.extend(size(seen.length).to_ne_bytes());
@@ -62,10 +62,10 @@ pub fn packet(seen: &Seen) -> Vec<u8> {
 
 /// The end of a hook's part at that time: how many frames it gave, and how many were lost for want of room.
 #[must_use]
-pub fn tail(hook: Hook, time_ns: u64, given: u64, lost: u64) -> Vec<u8> {
+pub fn tail(hooks: &[Hook], hook: Hook, time_ns: u64, given: u64, lost: u64) -> Vec<u8> {
     let mut file = Vec::new();
     block(&mut file, STATISTICS, |body| {
-        body.extend(interface(hook).to_ne_bytes());
+        body.extend(interface(hooks, hook).to_ne_bytes());
         time(body, time_ns);
         option(body, 4, &given.saturating_add(lost).to_ne_bytes());
         option(body, 5, &lost.to_ne_bytes());
@@ -74,12 +74,9 @@ pub fn tail(hook: Hook, time_ns: u64, given: u64, lost: u64) -> Vec<u8> {
     file
 }
 
-fn interface(hook: Hook) -> u32 {
-    match hook {
-        Hook::Guest => 0,
-        Hook::Slot => 1,
-        Hook::Uplink => 2,
-    }
+/// The number of a hook's interface: its place in the file's head.
+fn interface(hooks: &[Hook], hook: Hook) -> u32 {
+    size(hooks.iter().take_while(|other| **other != hook).count())
 }
 
 /// A block: its type, its length, its body, and its length once more for who reads backwards.
@@ -141,13 +138,14 @@ mod tests {
 
     #[test]
     fn blocks_are_whole_whatever_their_lengths() {
-        let mut file = head("slot 7", 96);
+        let hooks = [Hook::Guest, Hook::Slot, Hook::Uplink];
+        let mut file = head("slot 7", &hooks, 96);
         for len in 0..9 {
             let bytes = vec![7; len];
             let seen = Seen { time_ns: 1 << 60, hook: Hook::Uplink, direction: Direction::In, length: 1_500, bytes };
-            file.extend(packet(&seen));
+            file.extend(packet(&hooks, &seen));
         }
-        file.extend(tail(Hook::Guest, 5, 9, 1));
+        file.extend(tail(&hooks, Hook::Guest, 5, 9, 1));
         let found = blocks(&file);
         let kinds: Vec<u32> = found.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds[..4], [SECTION, INTERFACE, INTERFACE, INTERFACE]);

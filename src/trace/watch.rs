@@ -44,6 +44,8 @@ pub struct Places<'a> {
     pub netns: BorrowedFd<'a>,
     /// The tap in it.
     pub tap: IfIndex,
+    /// Whether the slot has a tunnel device.
+    pub tunnel: bool,
     /// The device towards the network, in the caller's namespace; `None` = there is none to watch.
     pub uplink: Option<IfIndex>,
     /// What is the slot's there.
@@ -83,14 +85,15 @@ impl Watch {
     /// # Errors
     /// [`TraceError`].
     pub fn open(places: Places<'_>, snaplen: usize) -> Result<Self, TraceError> {
-        let Places { netns, tap, uplink, mine } = places;
+        let Places { netns, tap, tunnel, uplink, mine } = places;
         let open = |hook, index, filter: Option<&_>| match PacketSocket::open(index, filter, TRACE_BUFFER_BYTES) {
             Ok(socket) => Ok(Place { hook, socket, given: 0, lost: 0 }),
             Err(error) => Err(TraceError::Packet { hook, error }),
         };
         // A packet socket stays in the namespace in which it was opened.
-        let inside =
-            netns::within(netns, || [open(Hook::Guest, tap, None), open(Hook::Slot, IfIndex(inside::UP_INDEX), None)]);
+        let devices = [(Hook::Guest, tap), (Hook::Slot, IfIndex(inside::UP_INDEX))].into_iter();
+        let devices = devices.chain(tunnel.then_some((Hook::Tunnel, IfIndex(inside::TUNNEL_INDEX))));
+        let inside = netns::within(netns, || devices.map(|(hook, index)| open(hook, index, None)).collect::<Vec<_>>());
         let mut places = Vec::new();
         for place in inside.map_err(TraceError::Namespace)? {
             places.push(place?);
@@ -168,6 +171,12 @@ impl Watch {
     /// The frames that were held back, when there will be no other round.
     pub fn rest(&mut self) -> Vec<Seen> {
         self.order.rest()
+    }
+
+    /// The hooks that are watched, from the guest to the network.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        self.places.iter().map(|place| place.hook).collect()
     }
 
     /// For each hook: frames seen, and frames lost for want of room.
