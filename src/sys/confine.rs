@@ -50,7 +50,7 @@ const CAPABILITIES: libc::c_ulong = 64;
 
 /// Calls that nothing here ever makes, by which a daemon that somebody else has taken over could reach further: into the
 /// kernel, into other processes, into the clock, past the file system's paths.
-const REFUSED: [libc::c_long; 33] = [
+const REFUSED: [libc::c_long; 32] = [
     libc::SYS_acct,
     libc::SYS_add_key,
     libc::SYS_adjtimex,
@@ -71,7 +71,6 @@ const REFUSED: [libc::c_long; 33] = [
     libc::SYS_open_by_handle_at,
     libc::SYS_perf_event_open,
     libc::SYS_personality,
-    libc::SYS_pidfd_getfd,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_ptrace,
