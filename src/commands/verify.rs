@@ -19,9 +19,11 @@ use crate::scrub::{Eyes, PristineError, ScrubError, Site, census};
 use crate::slot::SlotId;
 use crate::sys::vault::Vault;
 
-/// A socket that was closed counts until a grace period is over, and a slot may be given back between two looks: a slot
-/// that differs is looked at again for so long.
+/// A slot may be given back between two looks: one that differs is looked at again for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// A socket that was closed counts until a grace period is over, on a busy host half a second: one that differs by what
+/// goes of its own accord is looked at for so long.
+const PATIENCE_WITH_TRACES: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -156,9 +158,13 @@ impl Verifier {
         let began = Instant::now();
         let mut all = self.look_once(slots)?;
         loop {
-            let again: Vec<SlotId> =
-                all.iter().filter(|(_, seen)| matches!(seen, Seen::Differs(_))).map(|(slot, _)| *slot).collect();
-            if again.is_empty() || began.elapsed() > PATIENCE {
+            let may_pass = |lines: &[Line]| {
+                let patience = if lines.iter().all(|line| line.trace) { PATIENCE_WITH_TRACES } else { PATIENCE };
+                began.elapsed() < patience
+            };
+            let again = all.iter().filter(|(_, seen)| matches!(seen, Seen::Differs(lines) if may_pass(lines)));
+            let again: Vec<SlotId> = again.map(|(slot, _)| *slot).collect();
+            if again.is_empty() {
                 return Ok(all);
             }
             std::thread::sleep(PAUSE);

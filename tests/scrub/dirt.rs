@@ -157,6 +157,8 @@ fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) 
     let netns = leased.netns.as_ref().expect("asked for");
     let before = inode(netns.as_fd());
     let tap = world.open_tap(netns);
+    let forwards = || world.in_netns(netns, "bridge", &["link", "show"]).contains("state forwarding");
+    served.until(forwards, "the bridge never took the tap");
     if let Some(failed) = commands.iter().find(|command| !run(world, netns, command)) {
         assert!(name == "table of iptables of old" || name == "next-hop object", "{name}: {failed}");
         eprintln!("SKIPPED: {name}: this kernel or host has it not");
