@@ -1,6 +1,8 @@
 //! The fuzz targets on stable Rust, every day: so many mutations of real inputs, the same ones each time. A failure prints
 //! the input; `tests/fuzz/run.sh` looks further, for as long as one likes.
 
+#[path = "common/frames.rs"]
+mod built;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
@@ -99,6 +101,7 @@ fn seeds_of(name: &str) -> Vec<Vec<u8>> {
         "image" => images(),
         "config" => vec![include_bytes!("../systemd/netslot.toml").to_vec(), uncommented()],
         "ledger" => ledgers(),
+        "trace" => packets(),
         _ => panic!("{name} has no seeds"),
     }
 }
@@ -108,6 +111,23 @@ fn no_mutation_of_a_real_input_is_taken_for_what_it_is_not() {
     for target in targets::ALL {
         run(target, &seeds_of(target.0));
     }
+}
+
+/// Frames of a slot: plain, about another, in the tunnel, and a DHCP request.
+fn packets() -> Vec<Vec<u8>> {
+    let (guest, far) = ([172, 16, 0, 2], [192, 0, 2, 77]);
+    let udp = built::v4(guest, far, built::Carried::Udp, &[7; 40]);
+    let tunnelled = [&[1, 0, 0x65, 0x58, 0, 0, 77, 0, 0xff, 0xff, 0, 0][..], &udp].concat();
+    let mut request = vec![0; 236];
+    request.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 3, 50, 4, 172, 16, 0, 2, 255]);
+    vec![
+        built::v4(guest, far, built::Carried::Tcp, b"x"),
+        built::v6([0xfd; 16], [0xfe; 16], built::Carried::Echo, b"x"),
+        built::error4(far, guest, 3, &udp[14..]),
+        built::error6([0xfd; 16], [0xfe; 16], 2, &built::v6([1; 16], [2; 16], built::Carried::Tcp, b"x")[14..]),
+        built::udp4([198, 51, 100, 2], [198, 51, 100, 1], (50_000, 6_081), &tunnelled),
+        built::udp4([0; 4], [255; 4], (68, 67), &request),
+    ]
 }
 
 fn frames() -> Vec<Vec<u8>> {

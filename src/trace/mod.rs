@@ -4,6 +4,7 @@
 //! ```text
 //!   select        which frames of the uplink are this slot's, exactly and as a filter for the kernel (pure)
 //!   order         frames of several sockets in the order of their times (pure)
+//!   headers, dhcp what a frame says, from any bytes (pure)
 //!   summary       a frame as a line (pure)
 //!   pcapng        frames as a capture file (pure)
 //!   watch         the sockets, and the loop that reads them
@@ -29,6 +30,7 @@
 //! A frame that is missing where the one before it shows was dropped between the two; `netslot show` counts why.
 
 mod dhcp;
+mod headers;
 pub mod order;
 pub mod pcapng;
 pub mod select;

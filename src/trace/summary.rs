@@ -3,12 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{
-    ArpPacketSlice, EtherType, Ethernet2HeaderSlice, IpNumber, LaxIpv4Slice, LaxIpv6Slice, TcpHeaderSlice,
-    TcpOptionElement, UdpHeaderSlice,
-};
-
 use super::dhcp;
+use super::headers::{self, Arp, Fragment, Ip, protocol};
 use crate::slot::Mac;
 
 /// Packets in packets that are looked into: a tunnel's, and what an error in it quotes.
@@ -51,47 +47,36 @@ impl Line {
     }
 
     fn frame(&mut self, frame: &[u8]) {
-        let Ok(ethernet) = Ethernet2HeaderSlice::from_slice(frame) else {
+        let Some((header, mut rest)) = frame.split_first_chunk::<14>() else {
             self.say(format_args!("{} bytes, no Ethernet header", frame.len()));
             return;
         };
-        let (mut kind, mut rest) = (ethernet.ether_type(), &frame[14..]);
+        let mac = |at: usize| Mac(*header[at..].first_chunk().expect("six of fourteen bytes"));
+        let mut kind = u16::from_be_bytes([header[12], header[13]]);
         // Guests may stack tags; a frame ends.
-        while let (EtherType::VLAN_TAGGED_FRAME | EtherType::PROVIDER_BRIDGING, [a, b, c, d, after @ ..]) = (kind, rest)
-        {
+        while let (0x8100 | 0x88a8, [a, b, c, d, after @ ..]) = (kind, rest) {
             self.say(format_args!("VLAN {}: ", u16::from_be_bytes([*a, *b]) & 0xfff));
-            (kind, rest) = (EtherType(u16::from_be_bytes([*c, *d])), after);
+            (kind, rest) = (u16::from_be_bytes([*c, *d]), after);
         }
         match kind {
-            EtherType::IPV4 => self.ipv4(rest),
-            EtherType::IPV6 => self.ipv6(rest),
-            EtherType::ARP => self.arp(rest),
-            EtherType(length @ ..=1_500) => {
-                self.say(format_args!(
-                    "LLC, {length} bytes, {} > {}",
-                    Mac(ethernet.source()),
-                    Mac(ethernet.destination())
-                ));
-            }
-            EtherType(other) => self.say(format_args!(
-                "ethertype {other:#06x}, {} bytes, {} > {}",
-                rest.len(),
-                Mac(ethernet.source()),
-                Mac(ethernet.destination())
-            )),
+            0x0800 => self.ipv4(rest),
+            0x86dd => self.ipv6(rest),
+            0x0806 => self.arp(rest),
+            ..=1_500 => self.say(format_args!("LLC, {kind} bytes, {} > {}", mac(6), mac(0))),
+            _ => self.say(format_args!("ethertype {kind:#06x}, {} bytes, {} > {}", rest.len(), mac(6), mac(0))),
         }
     }
 
     fn arp(&mut self, bytes: &[u8]) {
         self.say(format_args!("ARP"));
-        let Ok(arp) = ArpPacketSlice::from_slice(bytes) else { return self.cut() };
-        let v4 = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).map(Ipv4Addr::from);
-        let mac = <[u8; 6]>::try_from(arp.sender_hw_addr()).map(Mac);
-        let (Ok(sender), Ok(target), Ok(mac)) = (v4(arp.sender_protocol_addr()), v4(arp.target_protocol_addr()), mac)
-        else {
-            return self.say(format_args!(" of other than Ethernet and IPv4"));
+        let Some(Arp { operation, mac, sender, target }) = headers::arp(bytes) else {
+            return if bytes.len() < 28 {
+                self.cut()
+            } else {
+                self.say(format_args!(" of other than Ethernet and IPv4"))
+            };
         };
-        match arp.operation().0 {
+        match operation {
             1 if sender.is_unspecified() => self.say(format_args!(" who has {target}? a probe by {mac}")),
             1 => self.say(format_args!(" who has {target}? tell {sender}")),
             2 => self.say(format_args!(" {sender} is at {mac}")),
@@ -100,58 +85,29 @@ impl Line {
     }
 
     fn ipv4(&mut self, bytes: &[u8]) {
-        let Ok((ip, stopped)) = LaxIpv4Slice::from_slice(bytes) else {
-            self.say(format_args!("IPv4"));
-            return self.cut();
-        };
-        let (header, payload) = (ip.header(), ip.payload());
-        self.say(format_args!("IPv4 "));
-        let (from, to) = (header.source_addr().into(), header.destination_addr().into());
-        let place = usize::from(header.fragments_offset().value()) * 8;
-        let fragment = payload.fragmented.then_some(Fragment {
-            id: header.identification().into(),
-            place,
-            more: header.more_fragments(),
-        });
-        self.packet(from, to, payload.ip_number, payload.payload, fragment, payload.incomplete || stopped.is_some());
+        self.say(format_args!("IPv4"));
+        self.packet(headers::ipv4(bytes));
     }
 
     fn ipv6(&mut self, bytes: &[u8]) {
-        let Ok((ip, stopped)) = LaxIpv6Slice::from_slice(bytes) else {
-            self.say(format_args!("IPv6"));
-            return self.cut();
-        };
-        let (header, payload) = (ip.header(), ip.payload());
-        self.say(format_args!("IPv6 "));
-        let fragment = fragment6(ip.extensions().clone()).filter(|_| payload.fragmented);
-        let (from, to) = (header.source_addr().into(), header.destination_addr().into());
-        self.packet(from, to, payload.ip_number, payload.payload, fragment, payload.incomplete || stopped.is_some());
+        self.say(format_args!("IPv6"));
+        self.packet(headers::ipv6(bytes));
     }
 
-    fn packet(
-        &mut self,
-        from: IpAddr,
-        to: IpAddr,
-        number: IpNumber,
-        bytes: &[u8],
-        fragment: Option<Fragment>,
-        cut: bool,
-    ) {
-        match fragment {
-            Some(fragment) if fragment.place > 0 => {
-                self.say(format_args!("{from} > {to}: {}", protocol(number)));
-            }
-            Some(_) | None => match number {
-                IpNumber::TCP => self.tcp(from, to, bytes),
-                IpNumber::UDP => self.udp(from, to, bytes),
-                IpNumber::ICMP => self.icmp(from, to, bytes),
-                IpNumber::IPV6_ICMP => self.icmp6(from, to, bytes),
-                other => self.say(format_args!("{from} > {to}: {}, {} bytes", protocol(other), bytes.len())),
-            },
+    fn packet(&mut self, ip: Option<Ip<'_>>) {
+        let Some(Ip { from, to, protocol, payload, fragment, cut }) = ip else { return self.cut() };
+        self.say(format_args!(" "));
+        match (fragment, protocol) {
+            (Some(Fragment { place: 1.., .. }), _) => self.say(format_args!("{from} > {to}: {}", name_of(protocol))),
+            (_, protocol::TCP) => self.tcp(from, to, payload),
+            (_, protocol::UDP) => self.udp(from, to, payload),
+            (_, protocol::ICMP) => self.icmp(from, to, payload),
+            (_, protocol::ICMPV6) => self.icmp6(from, to, payload),
+            _ => self.say(format_args!("{from} > {to}: {}, {} bytes", name_of(protocol), payload.len())),
         }
         if let Some(Fragment { id, place, more }) = fragment {
             let more = if more { ", more to come" } else { ", the last" };
-            self.say(format_args!(", fragment of {id:#x}: {place}-{}{more}", place + bytes.len()));
+            self.say(format_args!(", fragment of {id:#x}: {place}-{}{more}", place + payload.len()));
         }
         if cut {
             self.cut();
@@ -159,38 +115,30 @@ impl Line {
     }
 
     fn tcp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
-        let Ok(tcp) = TcpHeaderSlice::from_slice(bytes) else {
+        let Some(tcp) = headers::tcp(bytes) else {
             self.say(format_args!("{from} > {to}: TCP"));
             return self.cut();
         };
-        self.ends(from, to, tcp.source_port(), tcp.destination_port());
-        let flags = [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.psh(), 'P'), (tcp.ack(), '.')];
-        let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, letter)| letter).collect();
-        self.say(format_args!("TCP [{flags}], seq {}", tcp.sequence_number()));
-        if tcp.ack() {
-            self.say(format_args!(", ack {}", tcp.acknowledgment_number()));
+        self.ends(from, to, tcp.source, tcp.destination);
+        let flags = [(2, 'S'), (1, 'F'), (4, 'R'), (8, 'P'), (16, '.')];
+        let flags: String = flags.iter().filter(|(bit, _)| tcp.flags & bit != 0).map(|(_, letter)| letter).collect();
+        self.say(format_args!("TCP [{flags}], seq {}", tcp.sequence));
+        if tcp.flags & 16 != 0 {
+            self.say(format_args!(", ack {}", tcp.acknowledgement));
         }
-        self.say(format_args!(", win {}", tcp.window_size()));
-        let size = tcp.options_iterator().flatten().find_map(|option| match option {
-            TcpOptionElement::MaximumSegmentSize(size) => Some(size),
-            TcpOptionElement::Noop
-            | TcpOptionElement::WindowScale(_)
-            | TcpOptionElement::SelectiveAcknowledgementPermitted
-            | TcpOptionElement::SelectiveAcknowledgement(..)
-            | TcpOptionElement::Timestamp(..) => None,
-        });
-        if let Some(size) = size {
+        self.say(format_args!(", win {}", tcp.window));
+        if let Some(size) = tcp.mss {
             self.say(format_args!(", mss {size}"));
         }
-        self.say(format_args!(", {} bytes", bytes.len() - tcp.slice().len()));
+        self.say(format_args!(", {} bytes", bytes.len() - tcp.bytes));
     }
 
     fn udp(&mut self, from: IpAddr, to: IpAddr, bytes: &[u8]) {
-        let Ok(udp) = UdpHeaderSlice::from_slice(bytes) else {
+        let Some((&[a, b, c, d, high, low, _, _], payload)) = bytes.split_first_chunk() else {
             self.say(format_args!("{from} > {to}: UDP"));
             return self.cut();
         };
-        let (source, destination, payload) = (udp.source_port(), udp.destination_port(), &bytes[8..]);
+        let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         self.ends(from, to, source, destination);
         if destination == self.tunnel {
             self.geneve(payload);
@@ -198,7 +146,7 @@ impl Line {
             self.text += &dhcp::summary(payload);
         } else {
             // What the sender says: a first fragment holds less.
-            self.say(format_args!("UDP, {} bytes", usize::from(udp.length()).saturating_sub(8)));
+            self.say(format_args!("UDP, {} bytes", u16::from_be_bytes([high, low]).saturating_sub(8)));
         }
     }
 
@@ -276,31 +224,13 @@ impl Line {
     }
 }
 
-/// Where a fragment stands in its packet.
-#[derive(Clone, Copy)]
-struct Fragment {
-    id: u32,
-    /// Bytes before it.
-    place: usize,
-    more: bool,
-}
-
-fn fragment6(extensions: etherparse::Ipv6ExtensionsSlice<'_>) -> Option<Fragment> {
-    extensions.into_iter().find_map(|extension| match extension {
-        etherparse::Ipv6ExtensionSlice::Fragment(header) => Some(Fragment {
-            id: header.identification(),
-            place: usize::from(header.fragment_offset().value()) * 8,
-            more: header.more_fragments(),
-        }),
-        etherparse::Ipv6ExtensionSlice::HopByHop(_)
-        | etherparse::Ipv6ExtensionSlice::Routing(_)
-        | etherparse::Ipv6ExtensionSlice::DestinationOptions(_)
-        | etherparse::Ipv6ExtensionSlice::Authentication(_) => None,
-    })
-}
-
-fn protocol(number: IpNumber) -> String {
-    number.keyword_str().map_or_else(|| format!("protocol {}", number.0), str::to_owned)
+fn name_of(protocol: u8) -> String {
+    let known =
+        [(1, "ICMP"), (2, "IGMP"), (4, "IPv4"), (6, "TCP"), (17, "UDP"), (41, "IPv6"), (47, "GRE"), (50, "ESP")];
+    let rest = [(51, "AH"), (58, "ICMPv6"), (59, "nothing"), (89, "OSPF"), (112, "VRRP"), (132, "SCTP")];
+    let mut all = known.iter().chain(&rest);
+    all.find(|(number, _)| *number == protocol)
+        .map_or_else(|| format!("protocol {protocol}"), |(_, name)| (*name).to_owned())
 }
 
 const fn unreachable4(code: u8) -> &'static str {

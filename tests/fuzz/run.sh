@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(frame body netlink rules image config ledger)
+[ ${#targets[@]} -gt 0 ] || targets=(frame body netlink rules image config ledger trace)
 
 corpus=$PWD/corpus
 (cd ../.. && CORPUS=$corpus cargo test --quiet --test mutations) >/dev/null

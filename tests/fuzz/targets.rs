@@ -4,12 +4,14 @@
 use netslot::config;
 use netslot::config::parse::{Overrides, Source};
 use netslot::ledger::{Effects, Ledger, Memory, Observed, Owner, Records, Settings, Store as _};
+use netslot::netlink::forward::{Chain, Rule};
 use netslot::netlink::nft::{self, Table};
 use netslot::netlink::observed::{Address, Link, Neighbour, Route};
 use netslot::netlink::read::{self, Attributes, Messages};
 use netslot::netlink::tc::Shown;
 use netslot::rules::{Image, Object, Replay, Ruleset};
 use netslot::slot::SlotId;
+use netslot::trace::{Direction, Hook, Mine, Seen, pcapng, select, summary};
 use netslot_protocol::error::{self, Refusal};
 use netslot_protocol::event::{Changed, Lagged};
 use netslot_protocol::limits::FRAME_BYTES_MAX;
@@ -21,7 +23,7 @@ use zerocopy::FromBytes as _;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("frame", frame),
     ("body", body),
     ("netlink", netlink),
@@ -29,7 +31,25 @@ pub const ALL: [Target; 7] = [
     ("image", image),
     ("config", config),
     ("ledger", ledger),
+    ("trace", trace),
 ];
+
+/// Any frame of a device, at a trace: a line of plain characters, whatever is kept of it, and somebody's or not.
+pub fn trace(frame: &[u8]) {
+    const TUNNEL: u16 = 6_081;
+    let line = summary::line(frame, frame.len(), TUNNEL);
+    assert!(!line.is_empty() && line.chars().all(|c| c.is_ascii() && !c.is_control()), "{line:?}");
+    let mine = Mine {
+        v4: vec![[100, 64, 0, 2]],
+        v6: vec![[0xfd; 16]],
+        port: TUNNEL,
+        tunnels: vec![select::Tunnel { vni: 77, v4: [10, 1, 2, 3], v6: [0xfd; 16] }],
+    };
+    let _ = mine.has(frame);
+    let bytes = frame.to_vec();
+    let seen = Seen { time_ns: 1, hook: Hook::Uplink, direction: Direction::In, length: bytes.len(), bytes };
+    assert_eq!(pcapng::packet(&[Hook::Uplink], &seen).len() % 4, 0);
+}
 
 /// Any datagram at the daemon's door: read or refused, and what is read has exactly the bytes it came in.
 pub fn frame(datagram: &[u8]) {
@@ -103,6 +123,8 @@ pub fn netlink(datagram: &[u8]) {
         let _ = Route::read(&message);
         let _ = Neighbour::read(&message);
         let _ = Shown::read(&message);
+        let _ = Chain::read(&message);
+        let _ = Rule::read(&message, "slot");
         if let Some(table) = Table::read(&message) {
             nft::delete_table(&mut netslot::netlink::Batch::new(), &table);
         }

@@ -1,7 +1,7 @@
 //! Lines of frames built by a library that is not ours, and of any bytes at all.
 
 use super::*;
-use etherparse::PacketBuilder;
+use etherparse::{PacketBuilder, TcpOptionElement};
 use proptest::prelude::*;
 
 const GUEST_MAC: [u8; 6] = [0x06, 0, 0xac, 0x10, 0, 2];
