@@ -58,9 +58,10 @@ const SYSCTLS: [(&str, &str); 29] = [
 /// Besides, where all packets come and go by one device: its route is the way back.
 const STRICT: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "1"), ("ipv4/conf/default/rp_filter", "1")];
 
-/// Instead, where the pool has tunnel devices: the look for the way back knows no mark (fib_validate_source,
-/// net/ipv4/fib_frontend.c), so it ends at up0 also for what came out of the tunnel.
-const LOOSE: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "2"), ("ipv4/conf/default/rp_filter", "2")];
+/// Instead, where the pool has tunnel devices: the look for the way back knows no mark, so it ends at up0 also for what came
+/// out of the tunnel, and the loose one refuses whatever comes in by a device without an address (__fib_validate_source,
+/// net/ipv4/fib_frontend.c). What a guest may send as, and a tunnel bring, the programs decide.
+const OFF: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "0"), ("ipv4/conf/default/rp_filter", "0")];
 
 /// Besides, with and without IPv6 in the pool.
 const ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
@@ -150,7 +151,7 @@ fn make_namespace() -> Result<(), PassError> {
 
 /// The sysctls of a pool with or without IPv6 and tunnel devices.
 fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let filter = if tunnels { LOOSE } else { STRICT };
+    let filter = if tunnels { OFF } else { STRICT };
     SYSCTLS.into_iter().chain(filter).chain(if ipv6 { ROUTER6 } else { NO_ROUTER6 })
 }
 

@@ -138,7 +138,7 @@ fn two_real_guests_by_name_and_by_descriptor_reach_the_network_and_a_killed_ones
     let mut second = kit.start("guest-fd", Command::new(QEMU), &format!("fd={}", tap.as_raw_fd()));
     drop(tap);
     for (guest, name) in [(&mut first, "by name"), (&mut second, "by descriptor")] {
-        guest.tells("ok DHCP");
+        guest.tells("ok the address is the guest's");
         eprintln!("measured: {name}: {:?} from the start to an address; {:?}", began.elapsed(), guest.measured());
         guest.tells("done");
         eprintln!("measured: {name}: {:?} to the end of 100 MiB over HTTP", began.elapsed());

@@ -41,19 +41,28 @@ pub struct Scenario {
     programs: Vec<(PathBuf, &'static str)>,
     files: Vec<(&'static str, Vec<u8>)>,
     memory_mb: u32,
-    append: &'static str,
+    append: String,
 }
 
 impl Scenario {
     /// The script of that name, on that kernel.
     pub fn new(name: &'static str, line: Line) -> Self {
         let commands = vec!["ip", "jq"];
-        Self { name, line, without: vec![], commands, programs: vec![], files: vec![], memory_mb: 512, append: "" }
+        Self {
+            name,
+            line,
+            without: vec![],
+            commands,
+            programs: vec![],
+            files: vec![],
+            memory_mb: 512,
+            append: String::new(),
+        }
     }
 
     /// With that on the kernel's command line.
-    pub fn append(mut self, words: &'static str) -> Self {
-        self.append = words;
+    pub fn append(mut self, words: &str) -> Self {
+        self.append = format!("{} {words}", self.append).trim().to_owned();
         self
     }
 
@@ -63,13 +72,15 @@ impl Scenario {
         self
     }
 
-    /// With the test program of that name, built beside this one, as `/NAME`.
+    /// With the test program of that name, built beside this one, which `suite.sh` runs; and what those run.
     pub fn with_test(mut self, name: &'static str) -> Self {
         match test_program(name) {
             Ok(path) => self.programs.push((path, name)),
             Err(why) => panic!("cargo test --no-run --test {name}: {why}"),
         }
-        self
+        self.commands.extend(["ping", "nft", "tc", "bridge", "nsenter", "ethtool", "bpftool", "nstat"]);
+        self.memory_mb = 1_024;
+        self.append(&format!("suite={name}"))
     }
 
     /// Boots it and asserts that every check holds; where there can be no VM that is said aloud, and fails in CI.
@@ -108,11 +119,12 @@ impl Scenario {
             kernel: &kernel.image,
             initramfs,
             memory_mb: self.memory_mb,
-            append: self.append,
+            append: &self.append,
             more: &[],
             patience: Duration::from_secs(300),
         };
-        let dir = packages::cache().join(format!("runs/{}{}-{:?}", self.name, self.append, self.line));
+        let words = self.append.split([' ', ',']).next().unwrap_or_default();
+        let dir = packages::cache().join(format!("runs/{}-{words}-{:?}", self.name, self.line));
         machine.start(Command::new(QEMU), &dir).wait().is_well();
     }
 }
