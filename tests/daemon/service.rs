@@ -1,6 +1,5 @@
 //! Under a service manager: its socket, its notifications, its limits.
 
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -26,7 +25,8 @@ fn the_service_managers_socket_is_used_and_it_is_told_how_things_are() {
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]).arg(serve.get_program()).args(serve.get_args());
     command.env("LISTEN_FDS", "1").env("NOTIFY_SOCKET", "/run/notify").env("WATCHDOG_USEC", "20000");
-    let fd = listener.as_raw_fd();
+    // Out of the way of the number that it is to have: a copy onto itself would end with the exec.
+    let fd = nix::fcntl::fcntl(&listener, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(200)).expect("a copy");
     // SAFETY: dup2 is async-signal-safe, and both numbers are plain.
     unsafe {
         command.pre_exec(move || match nix::libc::dup2(fd, 3) {

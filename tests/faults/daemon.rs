@@ -124,7 +124,7 @@ fn a_daemon_killed_after_any_change_is_taken_over_by_the_next() {
     take_over(&world, &mut known, "undisturbed");
     let rest = State::of(&world);
     let mut table = Table::new("serve, lease, bind, release, scrub, stop", count);
-    for (index, n) in places(count, 40).into_iter().enumerate() {
+    for (index, n) in places(count, 16).into_iter().enumerate() {
         let when = format!("killed after {n} of {count}");
         let told = use_until_killed(&world, &["serve"], n, &mut known);
         table.kill(!told.contains("changes made"));

@@ -109,7 +109,7 @@ fn a_pass_killed_after_any_change_is_finished_by_the_next() {
     let bare = State::of(&world);
     bare.clone().without(".lock").without(".image").must_be(&before, "taken down");
     let mut table = Table::new("up", count);
-    for (index, n) in places(count, 12).into_iter().enumerate() {
+    for (index, n) in places(count, 6).into_iter().enumerate() {
         // As in the first run, the rules are to be compiled.
         for purpose in ["slot", "root"] {
             std::fs::remove_file(format!("{}/rules-{purpose}.image", state::RUN_DIR)).expect("kept by the pass before");
@@ -127,7 +127,7 @@ fn a_pass_killed_after_any_change_is_finished_by_the_next() {
     }
     drop(table);
     let mut table = Table::new("destroy", down);
-    for (index, n) in places(down, 8).into_iter().enumerate() {
+    for (index, n) in places(down, 4).into_iter().enumerate() {
         must(&world, &["up"]);
         assert!(table.kill(killed_after(&world, &["destroy"], n)), "not killed after {n}");
         if index % 2 == 0 {
