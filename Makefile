@@ -73,6 +73,11 @@ install-files:
 	$(INSTALL_FILE) $(PAGES)/bash $(DESTDIR)/usr/share/bash-completion/completions/netslot
 	$(INSTALL_FILE) $(PAGES)/zsh $(DESTDIR)/usr/share/zsh/vendor-completions/_netslot
 	$(INSTALL_FILE) $(PAGES)/fish $(DESTDIR)/usr/share/fish/vendor_completions.d/netslot.fish
+	install -D -m 0755 -t $(DESTDIR)/usr/share/netslot/initramfs initramfs/collect initramfs/up
+	$(INSTALL_FILE) -t $(DESTDIR)/usr/share/netslot/initramfs initramfs/modules
+	install -D -m 0755 initramfs/initramfs-tools/hook $(DESTDIR)/usr/share/initramfs-tools/hooks/netslot
+	install -D -m 0755 initramfs/initramfs-tools/script $(DESTDIR)/usr/share/initramfs-tools/scripts/init-premount/netslot
+	install -D -m 0755 -t $(LIB)/dracut/modules.d/90netslot initramfs/dracut/module-setup.sh initramfs/dracut/netslot-up.sh
 	test -e $(DESTDIR)/etc/netslot/netslot.toml || $(INSTALL_FILE) systemd/netslot.toml $(DESTDIR)/etc/netslot/netslot.toml
 
 # The Debian package of the same. DEB_VERSION may say another version.

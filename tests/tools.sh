@@ -43,6 +43,8 @@ qemu-system-x86_64               qemu-system-x86
 ip                               iproute2
 jq                               jq
 xz                               xz-utils
+debootstrap                      debootstrap
+mke2fs                           e2fsprogs
 '
 fi
 

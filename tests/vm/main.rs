@@ -5,6 +5,7 @@
 mod archive;
 #[path = "../common/mod.rs"]
 mod common;
+mod debian;
 mod guest;
 mod image;
 mod kernel;
