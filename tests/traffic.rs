@@ -38,8 +38,11 @@ fn twins_reach_the_network(forward: Forward) {
     if !world.as_a_wire() {
         return;
     }
-    for guest in &world.guests {
-        assert!(world.pings(guest, NETWORK) && world.pings(guest, NETWORK6));
+    for (slot, guest) in (0..).zip(&world.guests) {
+        for to in [NETWORK, NETWORK6] {
+            // The first may meet a device that has no carrier yet, or a neighbour that is being asked for.
+            assert!((0..5).any(|_| world.pings(guest, to)), "{to}: {:?}", world.counters(slot));
+        }
     }
     all_at_once(&world, &format!("{NETWORK}:7000"));
     all_at_once(&world, &format!("[{NETWORK6}]:7000"));
