@@ -64,6 +64,7 @@ case ${1-} in
     fi
     cd "$here"
     root=target/deb/root
+    mkdir -p target/deb
     if [ ! -e "$root/.whole" ]; then
         rm -rf "$root"
         if ! debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,nftables,procps bookworm "$root" >&2; then

@@ -36,11 +36,11 @@ fn a_datagram_that_is_no_frame_is_refused_under_id_0() {
         (whole[..HEADER_BYTES - 1].to_vec(), FrameError::Short(15).into()),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), FrameError::Magic(*b"GET ").into()),
         // Half a frame.
-        (whole[..20].to_vec(), FrameError::Length { said: 13, has: 4 }.into()),
+        (whole[..20].to_vec(), FrameError::Length { said: 14, has: 4 }.into()),
         // A byte more than announced.
-        ([&*whole, &[0]].concat(), FrameError::Length { said: 13, has: 14 }.into()),
+        ([&*whole, &[0]].concat(), FrameError::Length { said: 14, has: 15 }.into()),
         // A length past every buffer.
-        ([&whole[..8], &[0xff; 4], &whole[12..]].concat(), FrameError::Length { said: u32::MAX, has: 13 }.into()),
+        ([&whole[..8], &[0xff; 4], &whole[12..]].concat(), FrameError::Length { said: u32::MAX, has: 14 }.into()),
         (vec![0; REQUEST_BYTES_MAX + 1], RequestError::TooLarge(REQUEST_BYTES_MAX + 1)),
     ];
     for (datagram, error) in cases {
