@@ -74,6 +74,23 @@ static const char *const sysctls[][2] = {
 	{"ipv6/conf/default/dad_transmits", "0"},
 	{"ipv6/conf/default/router_solicitations", "0"},
 	{"ipv6/conf/all/addr_gen_mode", "1"},
+	{"ipv4/conf/all/route_localnet", "0"},
+	{"ipv4/conf/default/route_localnet", "0"},
+	{"ipv4/conf/all/proxy_arp", "0"},
+	{"ipv4/conf/default/proxy_arp", "0"},
+	{"ipv4/conf/all/arp_ignore", "0"},
+	{"ipv4/conf/default/arp_ignore", "0"},
+	{"ipv4/conf/all/arp_announce", "0"},
+	{"ipv4/conf/default/arp_announce", "0"},
+	{"ipv4/conf/all/accept_local", "0"},
+	{"ipv4/conf/default/accept_local", "0"},
+	{"ipv4/conf/all/accept_source_route", "0"},
+	{"ipv4/conf/default/accept_source_route", "0"},
+	{"ipv4/conf/all/src_valid_mark", "0"},
+	{"ipv4/conf/default/src_valid_mark", "0"},
+	{"ipv6/conf/all/proxy_ndp", "0"},
+	{"ipv6/conf/default/proxy_ndp", "0"},
+	{"ipv6/conf/all/forwarding", "0"},
 };
 
 static int slots, mtu, root_ns, template_ns, program;

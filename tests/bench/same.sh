@@ -22,7 +22,7 @@ dump() {
     tc qdisc show | sed -n '/uplink0/d; /clsact/p' | sort
     for hook in 'block 1314062337' 'block 1314062338' 'dev tap0 ingress'; do
         # shellcheck disable=SC2086 # words
-        { tc filter show $hook 2>/dev/null || true; } | sed -E 's/ (id|tag|name) [^ ]+//g; s/ jited//; s/ $//'
+        { tc filter show $hook 2>/dev/null || true; } | sed -E 's#( id| tag| name) ?[^ ]*##g; s# jited##; s# $##'
     done
     sysctl --all --pattern '^net\.ipv[46]\.(ip_forward|conf\.)' | grep -v uplink0
 }
