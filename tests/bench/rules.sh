@@ -110,6 +110,13 @@ jq --null-input --compact-output --argjson plain "$plain" --argjson with "$with"
 ip netns exec network "$CONNECT" listen $port &
 trap 'kill %1' EXIT
 sleep 0.5
+# Nothing passes a slot that is not leased.
+"$NETSLOT" --config $config --quiet --quiet serve &
+daemon=$!
+until netslot status >/dev/null 2>&1; do sleep 0.05; done
+netslot lease --count "$slots" --no-guest >/dev/null
+kill $daemon
+wait $daemon || true
 in_slots >/run/bench/thirty.nft
 printf "slots = %d\nmtu = 1430\n[rules]\nslot = '/run/bench/thirty.nft'\n" "$slots" >$config
 netslot rules apply >/dev/null
@@ -120,7 +127,7 @@ connect "no rules at all"
 in_host | nft -f -
 connect "in the host"
 nft delete table ip old
-netslot destroy >/dev/null
+netslot destroy --force >/dev/null
 
 for count in 1 $(((slots + 9) / 10)) "$slots"; do
     wait_gone "$IDLE_NAMESPACES"
