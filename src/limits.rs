@@ -23,6 +23,10 @@ pub const MTU_MIN_IPV6: u32 = 1_280;
 /// Name servers that DHCP tells of: what the record of the programs has room for (`ebpf/abi`, `DHCP_OPTIONS_BYTES`).
 pub const NAME_SERVERS_MAX: usize = 8;
 
+/// Routes that DHCP tells of (option 121): of the record's 128 bytes the other options take at most 56, the option's head
+/// 2, and a route at most 9 (RFC 3442): 1 of prefix, 4 of network, 4 of gateway.
+pub const GUEST_ROUTES_MAX: usize = 7;
+
 /// Shortest DHCP lease, seconds: clients ask again at half of it (RFC 2131, 4.4.5), and RFC 2131 has them wait a minute
 /// between two tries.
 pub const DHCP_LEASE_S_MIN: u32 = 120;

@@ -73,7 +73,10 @@ impl Answer {
 }
 
 fn bench() -> Option<Bench> {
-    let mut bench = Bench::new(|config| config.guest.dns = vec![[9, 9, 9, 9].into()])?;
+    let mut bench = Bench::new(|config| {
+        config.guest.dns = vec![[9, 9, 9, 9].into()];
+        config.guest.routes = ["0.0.0.0/0", "10.128.0.0/9"].map(|net| net.parse().expect("a network")).to_vec();
+    })?;
     bench.lease(0, 1);
     Some(bench)
 }
@@ -106,7 +109,9 @@ fn every_state_of_a_client_gets_its_answer() {
         assert_eq!(answer.option(54), Some(&GATEWAY[..]), "{what}");
         let lease = (*kind != nak && !what.starts_with("inform")).then_some(&[0, 0, 0x0e, 0x10][..]);
         assert_eq!(answer.option(51), lease, "{what}");
-        let rest: &[(u8, &[u8])] = &[(1, &[255, 255, 255, 252]), (3, &GATEWAY), (6, &[9, 9, 9, 9]), (26, &[5, 0xaa])];
+        let routes: &[u8] = &[0, 172, 16, 0, 1, 9, 10, 128, 172, 16, 0, 1];
+        let rest: &[(u8, &[u8])] =
+            &[(1, &[255, 255, 255, 252]), (3, &GATEWAY), (6, &[9, 9, 9, 9]), (26, &[5, 0xaa]), (121, routes)];
         for (code, value) in rest {
             assert_eq!(answer.option(*code), (*kind != nak).then_some(*value), "{what}, option {code}");
         }

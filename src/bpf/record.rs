@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netslot_abi::{ConfigRecord, DHCP_OPTIONS_BYTES, LAYOUT_VERSION, forward, tunnel};
 
-use crate::address;
+use crate::address::{self, Ipv4Net};
 use crate::config::{Config, Forward, Tunnel};
-use crate::limits::NAME_SERVERS_MAX;
+use crate::limits::{GUEST_ROUTES_MAX, NAME_SERVERS_MAX};
 use crate::slot::{IfIndex, Mac, SlotId};
 
 /// UDP port of Geneve (RFC 8926).
@@ -100,6 +100,15 @@ impl Settings<'_> {
             let octets: Vec<u8> = servers.iter().flat_map(Ipv4Addr::octets).collect();
             options.add(6, &octets);
         }
+        if !guest.routes.is_empty() {
+            // RFC 3442: the prefix's length, as many bytes of the network as it covers, the gateway.
+            let route = |net: &Ipv4Net| {
+                let significant = usize::from(net.prefix).div_ceil(8);
+                [&[net.prefix], &net.addr.octets()[..significant], &gateway[..]].concat()
+            };
+            let routes = guest.routes.iter().take(GUEST_ROUTES_MAX).flat_map(route).collect::<Vec<u8>>();
+            options.add(121, &routes);
+        }
         options.bytes
     }
 }
@@ -111,7 +120,7 @@ struct Options {
 
 impl Options {
     fn add(&mut self, code: u8, value: &[u8]) {
-        let length = u8::try_from(value.len()).expect("at most 32 bytes, see NAME_SERVERS_MAX");
+        let length = u8::try_from(value.len()).expect("at most 63 bytes, see GUEST_ROUTES_MAX");
         let end = self.len + 2 + value.len();
         self.bytes[self.len..self.len + 2].copy_from_slice(&[code, length]);
         self.bytes[self.len + 2..end].copy_from_slice(value);
@@ -120,7 +129,7 @@ impl Options {
 }
 
 /// All options of full length.
-const _: () = assert!(6 + 6 + 6 + 4 + 2 + 4 * NAME_SERVERS_MAX <= DHCP_OPTIONS_BYTES);
+const _: () = assert!(6 + 6 + 6 + 4 + 2 + 4 * NAME_SERVERS_MAX + 2 + 9 * GUEST_ROUTES_MAX <= DHCP_OPTIONS_BYTES);
 
 /// The link-local address that a device with that MAC takes by itself (RFC 4291 appendix A).
 fn link_local(mac: Mac) -> Ipv6Addr {

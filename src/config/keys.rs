@@ -8,9 +8,9 @@ use toml::de::DeValue;
 use super::value::{self, ValueError};
 use super::{Config, Empty, Forward, Tunnel};
 use crate::limits::{
-    CONNECTIONS_MAX, DHCP_LEASE_S_MAX, DHCP_LEASE_S_MIN, IFINDEX_BASE_MIN, IFINDEX_MAX, MTU_MAX, MTU_MIN,
-    NAME_SERVERS_MAX, REPLY_BYTES_MAX, REPLY_BYTES_MIN, RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX, WAIT_MS_MAX,
-    WAITERS_MAX,
+    CONNECTIONS_MAX, DHCP_LEASE_S_MAX, DHCP_LEASE_S_MIN, GUEST_ROUTES_MAX, IFINDEX_BASE_MIN, IFINDEX_MAX, MTU_MAX,
+    MTU_MIN, NAME_SERVERS_MAX, REPLY_BYTES_MAX, REPLY_BYTES_MIN, RESERVE_UIDS_MAX, SLOTS_MAX, THREADS_MAX, VNI_MAX,
+    WAIT_MS_MAX, WAITERS_MAX,
 };
 
 /// One key: its name as people write it, sections with dots.
@@ -48,7 +48,7 @@ fn number_or(value: Option<u32>, word: &str) -> Json {
 }
 
 /// Every key, in the order in which they are shown: those without a section first.
-pub(super) static KEYS: [Key; 40] = [
+pub(super) static KEYS: [Key; 41] = [
     Key { name: "slots", read: |c, v| set(&mut c.slots, value::integer(v, 1, SLOTS_MAX)), show: |c| c.slots.into() },
     Key {
         name: "slots_max",
@@ -180,6 +180,11 @@ pub(super) static KEYS: [Key; 40] = [
         name: "guest.dns",
         read: |c, v| set(&mut c.guest.dns, value::name_servers(v, NAME_SERVERS_MAX)),
         show: |c| c.guest.dns.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
+    },
+    Key {
+        name: "guest.routes",
+        read: |c, v| set(&mut c.guest.routes, value::routes(v, GUEST_ROUTES_MAX)),
+        show: |c| c.guest.routes.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
     },
     Key {
         name: "guest.dhcp_lease_s",

@@ -90,6 +90,8 @@ pub struct Guest {
     pub gateway_ip6: Option<std::net::Ipv6Addr>,
     /// Name servers that DHCP tells of, at most [`crate::limits::NAME_SERVERS_MAX`].
     pub dns: Vec<std::net::Ipv4Addr>,
+    /// Networks that DHCP tells of as behind the gateway, in place of all; at most [`crate::limits::GUEST_ROUTES_MAX`].
+    pub routes: Vec<Ipv4Net>,
     /// Seconds of a DHCP lease.
     pub dhcp_lease_s: u32,
     /// Name of the tap.
@@ -249,6 +251,7 @@ impl Default for Guest {
             ip6: None,
             gateway_ip6: None,
             dns: Vec::new(),
+            routes: Vec::new(),
             dhcp_lease_s: 3_600,
             tap: "tap0".parse().expect("a device name"),
             owner: None,

@@ -149,6 +149,18 @@ pub(super) fn name_servers(value: &DeValue<'_>, max: usize) -> Result<Vec<Ipv4Ad
     })
 }
 
+/// A list of networks.
+pub(super) fn routes(value: &DeValue<'_>, max: usize) -> Result<Vec<Ipv4Net>, ValueError> {
+    list(value, max, "a list of networks, as in [\"10.0.0.0/8\"],", |each| {
+        let net: Ipv4Net = net(each, "an IPv4 network, as in \"10.0.0.0/8\"")?;
+        if net.addr != net.network() {
+            let network = Net { addr: net.network(), ..net };
+            return Err(ValueError::HostBits { net: net.to_string(), network: network.to_string() });
+        }
+        Ok(net)
+    })
+}
+
 fn list<T>(
     value: &DeValue<'_>,
     max: usize,
