@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use netslot_abi::{ConfigRecord, LAYOUT_VERSION};
 use zerocopy::IntoBytes as _;
 
-use super::{Maps, OBJECT, Program, layout, pins};
+use super::{Maps, OBJECT, Program, look, pins};
 use crate::sys::bpf;
 
 /// Why the programs or maps cannot be used. What was pinned before is as it was.
@@ -108,8 +108,8 @@ pub enum Origin {
 #[derive(Debug)]
 enum Programs {
     Adopted(Vec<SchedClassifier>),
-    /// In the loader's hands, all of them loaded.
-    Loaded(Ebpf),
+    /// In the loader's hands, all of them loaded; and what they are told, to be pinned with them.
+    Loaded(Ebpf, MapData),
 }
 
 /// The programs and their maps.
@@ -118,7 +118,6 @@ pub struct Datapath {
     dir: PathBuf,
     record: ConfigRecord,
     programs: Programs,
-    config: MapData,
     maps: Maps,
 }
 
@@ -144,19 +143,10 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError`].
     pub fn adopted(dir: &Path, record: Option<&ConfigRecord>) -> Result<Option<Self>, DatapathError> {
-        let Some(config) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
-        let path = dir.join(pins::CONFIG.name);
-        let failed = |error| DatapathError::Map { path: path.clone(), error: Box::new(error) };
-        let map = Map::Array(config);
-        let pinned: [u8; size_of::<ConfigRecord>()] =
-            Array::try_from(&map).and_then(|array: Array<&MapData, _>| array.get(&0, 0)).map_err(failed)?;
-        let Map::Array(config) = map else { return Err(DatapathError::Incomplete("config map")) };
-        let found = u32::from_ne_bytes([pinned[0], pinned[1], pinned[2], pinned[3]]);
-        layout::check(&path, found)?;
-        if record.is_some_and(|record| pinned != record.as_bytes()) {
+        let Some(pinned) = look::told(dir)? else { return Ok(None) };
+        if record.is_some_and(|record| pinned.as_bytes() != record.as_bytes()) {
             return Ok(None);
         }
-        let pinned: ConfigRecord = zerocopy::transmute!(pinned);
         let mut programs = Vec::with_capacity(Program::ALL.len());
         for program in Program::ALL {
             let path = dir.join(program.name());
@@ -169,7 +159,7 @@ impl Datapath {
         let Some(maps) = Maps::open(dir)?.filter(|maps| maps.is_even() && maps.slots() >= pinned.slots) else {
             return Ok(None);
         };
-        Ok(Some(Self { dir: dir.into(), record: pinned, programs: Programs::Adopted(programs), config, maps }))
+        Ok(Some(Self { dir: dir.into(), record: pinned, programs: Programs::Adopted(programs), maps }))
     }
 
     fn load(dir: &Path, record: &ConfigRecord) -> Result<Self, DatapathError> {
@@ -204,8 +194,7 @@ impl Datapath {
             maps.take_over(old)?;
             maps.pin()?;
         }
-        let programs = Programs::Loaded(object);
-        Ok(Self { dir: dir.into(), record: *record, config, maps, programs })
+        Ok(Self { dir: dir.into(), record: *record, maps, programs: Programs::Loaded(object, config) })
     }
 
     /// Pins programs and configuration, each in one step over its predecessor. Call it when the programs are attached.
@@ -213,14 +202,12 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Pin`], [`DatapathError::Call`].
     pub fn commit(&self) -> Result<(), DatapathError> {
-        if self.origin() == Origin::Adopted {
-            return Ok(());
-        }
+        let Programs::Loaded(_, config) = &self.programs else { return Ok(()) };
         for program in Program::ALL {
             pins::replace(&self.dir.join(program.name()), self.program(program)?)?;
         }
         // Last: without it nothing is adopted, so a half-made set is never taken for a whole one.
-        pins::replace(&self.dir.join(pins::CONFIG.name), self.config.fd())
+        pins::replace(&self.dir.join(pins::CONFIG.name), config.fd())
     }
 
     /// Whether the programs were there already.
@@ -228,7 +215,7 @@ impl Datapath {
     pub fn origin(&self) -> Origin {
         match self.programs {
             Programs::Adopted(_) => Origin::Adopted,
-            Programs::Loaded(_) => Origin::Loaded,
+            Programs::Loaded(..) => Origin::Loaded,
         }
     }
 
@@ -254,7 +241,7 @@ impl Datapath {
     pub fn classifier(&self, program: Program) -> Result<&SchedClassifier, DatapathError> {
         match &self.programs {
             Programs::Adopted(programs) => Ok(&programs[program as usize]),
-            Programs::Loaded(object) => match object.program(program.name()) {
+            Programs::Loaded(object, _) => match object.program(program.name()) {
                 Some(aya::programs::Program::SchedClassifier(classifier)) => Ok(classifier),
                 _ => Err(DatapathError::Incomplete(program.name())),
             },

@@ -184,7 +184,6 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     let wanted = Wanted { ground: &ground, rules: Some(&rules), programs: Some(&programs) };
     let View { blueprint, plan, .. } = View::look(orders, scope, &wanted, seen, &mut socket, Some(&vault))?;
     if plan.is_empty() {
-        programs.commit()?;
         return Ok(Done { plan, out_of_reach: Vec::new(), slot_us: Vec::new() });
     }
     if plan.root_rules || (matches!(scope, Scope::Pool) && plan.make.iter().any(|m| m.parts.has(Part::Rules))) {
@@ -211,20 +210,17 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     // The group message raises every host end there is: not while one of them is to be left alone.
     let as_group = matches!(scope, Scope::Pool) && plan.left_alone.is_empty();
     let mut slot_us = Vec::with_capacity(plan.make.len());
-    let mut committed = false;
-    for round in rounds(&plan, orders.config.ready_after) {
-        slot_us.extend(make_round(orders, &round, &site, &mut host, as_group)?);
-        host.programs.attach(host.socket)?;
-        if !committed {
-            host.programs.commit()?;
-            committed = true;
+    for (number, round) in rounds(&plan, orders.config.ready_after).iter().enumerate() {
+        slot_us.extend(make_round(orders, round, &site, &mut host, as_group)?);
+        if number == 0 {
+            programs.commit()?;
         }
         let slots: Vec<SlotId> = round.iter().map(|m| m.slot).collect();
         (orders.on_whole)(&slots);
     }
-    if !committed {
-        host.programs.attach(host.socket)?;
-        host.programs.commit()?;
+    if plan.make.is_empty() {
+        programs.attach(host.socket)?;
+        programs.commit()?;
     }
     Ok(Done { plan, out_of_reach, slot_us })
 }

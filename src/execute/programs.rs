@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use netslot_abi::ConfigRecord;
+use netslot_abi::{ConfigRecord, forward};
 
 use super::error::PassError;
 use super::observe::Root;
 use crate::bpf::record::{DUMMY_REMOTE_V4, DUMMY_REMOTE_V6, GENEVE_MAC};
-use crate::bpf::{Datapath, Program, Settings, attach};
-use crate::config::{Config, Forward, Tunnel};
+use crate::bpf::{Datapath, Program, Settings, attach, look};
+use crate::config::{Config, Tunnel};
 use crate::netlink::{Batch, Socket, route};
 use crate::plan::Blueprint;
 use crate::slot::{IfIndex, SlotId};
@@ -24,7 +24,7 @@ pub struct Ground {
     pub record: ConfigRecord,
     /// Where the slots' tunnel devices believe to send, where the pool has them.
     pub dummy_remote: Option<IpAddr>,
-    /// Whether root knows the way there.
+    /// Whether root knows the way there, or has no uplink that it could lead by.
     dummy_is_routed: bool,
 }
 
@@ -52,7 +52,8 @@ impl Ground {
         let (underlay_v4, underlay_v6) = underlay::own_addresses(uplink, &root.addresses);
         let record = Settings { config, mtu, uplink, underlay_v4, underlay_v6 }.record();
         let dummy_remote = dummy_remote(config, &record);
-        let dummy_is_routed = root.routes.iter().any(|r| r.to == dummy_remote && r.index == uplink.0);
+        // Without an uplink there is no way yet that could lack.
+        let dummy_is_routed = uplink.0 == 0 || root.routes.iter().any(|r| r.to == dummy_remote && r.index == uplink.0);
         Ok(Self { mtu, record, dummy_remote, dummy_is_routed })
     }
 }
@@ -63,8 +64,8 @@ impl Ground {
 /// [`PassError::Datapath`].
 pub fn standing_blueprint(config: &Config, mtu: u32) -> Result<Blueprint, PassError> {
     let blueprint = Blueprint::new(config, mtu);
-    let pinned = Datapath::adopted(&config.bpf_dir, None)?;
-    Ok(match pinned.and_then(|datapath| dummy_remote(config, datapath.record())) {
+    let told = look::told(&config.bpf_dir)?;
+    Ok(match told.and_then(|record| dummy_remote(config, &record)) {
         Some(remote) => blueprint.with_tunnels(config.vni_base, remote),
         None => blueprint,
     })
@@ -81,8 +82,7 @@ fn dummy_remote(config: &Config, record: &ConfigRecord) -> Option<IpAddr> {
 #[derive(Debug)]
 pub struct Programs {
     datapath: Datapath,
-    forward: bool,
-    /// To be routed by the uplink.
+    /// To be routed by the uplink, and not yet.
     dummy_remote: Option<IpAddr>,
 }
 
@@ -92,7 +92,7 @@ impl Programs {
     /// # Errors
     /// [`PassError::Datapath`].
     pub fn open(config: &Config, ground: &Ground) -> Result<Self, PassError> {
-        Ok(Self::of(config, ground, Datapath::open(&config.bpf_dir, &ground.record)?))
+        Ok(Self::of(ground, Datapath::open(&config.bpf_dir, &ground.record)?))
     }
 
     /// The pinned ones whatever they are told, for work on a few slots of a pool; only where there are none, loaded ones.
@@ -101,7 +101,7 @@ impl Programs {
     /// [`PassError::Datapath`].
     pub fn of_pool(config: &Config, ground: &Ground) -> Result<Self, PassError> {
         match Datapath::adopted(&config.bpf_dir, None)? {
-            Some(datapath) => Ok(Self::of(config, ground, datapath)),
+            Some(datapath) => Ok(Self::of(ground, datapath)),
             None => Self::open(config, ground),
         }
     }
@@ -112,22 +112,12 @@ impl Programs {
     /// [`PassError::Datapath`].
     pub fn look(config: &Config, ground: &Ground) -> Result<Option<Self>, PassError> {
         let adopted = Datapath::adopted(&config.bpf_dir, Some(&ground.record))?;
-        Ok(adopted.map(|datapath| Self::of(config, ground, datapath)))
+        Ok(adopted.map(|datapath| Self::of(ground, datapath)))
     }
 
-    fn of(config: &Config, ground: &Ground, datapath: Datapath) -> Self {
+    fn of(ground: &Ground, datapath: Datapath) -> Self {
         let dummy_remote = ground.dummy_remote.filter(|_| !ground.dummy_is_routed);
-        Self { datapath, forward: config.forward == Forward::Stack, dummy_remote }
-    }
-
-    /// The pinned ones whatever they are told, if there are any, to be put on taps alone; changes nothing.
-    ///
-    /// # Errors
-    /// [`PassError::Datapath`].
-    pub fn pinned(config: &Config) -> Result<Option<Self>, PassError> {
-        let adopted = Datapath::adopted(&config.bpf_dir, None)?;
-        let forward = config.forward == Forward::Stack;
-        Ok(adopted.map(|datapath| Self { datapath, forward, dummy_remote: None }))
+        Self { datapath, dummy_remote }
     }
 
     /// The number of the taps' program in the kernel.
@@ -167,10 +157,10 @@ impl Programs {
         attach::uplink(root, &self.datapath)?;
         let uplink = IfIndex(self.datapath.record().uplink);
         let mut batch = Batch::new();
-        if uplink.0 != 0 && self.forward {
+        if uplink.0 != 0 && self.datapath.record().forward == forward::STACK {
             route::forward(&mut batch, uplink);
         }
-        if let Some(dummy) = self.dummy_remote.filter(|_| uplink.0 != 0) {
+        if let Some(dummy) = self.dummy_remote {
             // Nobody is there: what goes there meets `uplink_out`, which sends it on to whom the slot is bound to.
             route::add_host_route(&mut batch, dummy, uplink);
             route::add_neighbour(&mut batch, uplink, dummy, GENEVE_MAC);

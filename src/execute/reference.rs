@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::PassError;
-use super::programs::{Ground, Programs};
+use super::programs::Ground;
 use super::template::Template;
 use super::{messages, observe};
+use crate::bpf::{Datapath, attach};
 use crate::config::Config;
 use crate::netlink::{Batch, Socket, route};
 use crate::plan::{Blueprint, Part, SlotSpec};
@@ -33,7 +34,7 @@ impl Reference {
         let none = || io::Error::new(io::ErrorKind::NotFound, "there are none; netslot up loads them");
         let missing =
             || PassError::File { call: "find programs pinned below", path: config.bpf_dir.clone(), error: none() };
-        let programs = Programs::pinned(config)?.ok_or_else(missing)?;
+        let datapath = Datapath::adopted(&config.bpf_dir, None)?.ok_or_else(missing)?;
         let path = PathBuf::from("/dev/net");
         let dev_net = File::open(&path).map_err(|error| PassError::File { call: "open", path, error })?;
         let template = Template::make(blueprint.whole().has(Part::HostRoute6), blueprint.has_tunnels())?;
@@ -56,7 +57,7 @@ impl Reference {
             make(&spec, parts().filter(|part| !is_outside(*part)), &mut inside, host.as_fd())?;
             make(&spec, parts().filter(|part| *part == Part::HostEndUp), &mut outside, host.as_fd())?;
             let mut batch = Batch::new();
-            programs.put_on_tap(&mut batch, spec.slot)?;
+            attach::tap(&mut batch, &datapath, spec.slot)?;
             send(&spec, &mut batch, &[Part::TapProgram; 2], &mut inside)?;
             Ok(Self { spec, netns, _host: host })
         })
