@@ -78,7 +78,5 @@ pub fn states(config: &Config) -> Result<BTreeMap<SlotId, Option<SlotState>>, Fa
 /// Where there are records that cannot be read: then nothing is known of the leases.
 pub fn leased(config: &Config) -> Result<BTreeSet<SlotId>, DatapathError> {
     let Some(maps) = Maps::open(&config.bpf_dir)? else { return Ok(BTreeSet::new()) };
-    let records = Records(maps.cells()?);
-    let is_leased = |slot: &SlotId| records.ledger(*slot).state() == Some(SlotState::Leased);
-    Ok(SlotId::first(records.slots()).filter(is_leased).collect())
+    Ok(Records(maps.cells()?).leased())
 }

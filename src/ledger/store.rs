@@ -1,8 +1,9 @@
 //! Where the ledger's records live, and in which order their words are written; no state, no decision.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use netslot_abi::{BindingRecord, LedgerRecord};
+use netslot_abi::{BindingRecord, LedgerRecord, SlotState};
 
 use crate::slot::SlotId;
 
@@ -30,6 +31,12 @@ pub trait Store {
 
     /// The slot's binding record.
     fn binding(&self, slot: SlotId) -> BindingRecord;
+
+    /// The slots that somebody leases, by the records.
+    fn leased(&self) -> BTreeSet<SlotId> {
+        let is_leased = |slot: &SlotId| self.ledger(*slot).state() == Some(SlotState::Leased);
+        SlotId::first(self.slots()).filter(is_leased).collect()
+    }
 
     /// Replaces the slot's lease record, the commit word last.
     fn store_ledger(&mut self, slot: SlotId, record: &LedgerRecord);

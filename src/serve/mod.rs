@@ -94,7 +94,7 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let slots = before
         .as_ref()
         .map_or(config.slots_max, |maps| if up { maps.slots().max(config.slots_max) } else { maps.slots() });
-    let leased = before.map_or(Ok(BTreeSet::new()), |maps| maps.cells().map(leased))?;
+    let leased = before.map_or(Ok(BTreeSet::new()), |maps| maps.cells().map(|cells| Records(cells).leased()))?;
     pool::raise_fd_limit(&config, slots)?;
     // Before any thread is started, so that all are under it.
     give_up(&confine::STARTING);
@@ -175,13 +175,6 @@ fn give_up(kept: &[confine::Capability]) {
     if let Err(errno) = confine::keep(kept) {
         log::warn!("no capabilities are given up: capset: {errno}");
     }
-}
-
-/// The slots that the records say are leased.
-fn leased(records: MapCells) -> BTreeSet<SlotId> {
-    let store = Records(records);
-    let is_leased = |slot: &SlotId| store.ledger(*slot).state() == Some(SlotState::Leased);
-    SlotId::first(store.slots()).filter(is_leased).collect()
 }
 
 /// What stands before there is anything to serve: the poll, the signals, the builder.
