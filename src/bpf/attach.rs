@@ -67,11 +67,15 @@ pub fn join(batch: &mut Batch, host_end: IfIndex) {
 /// Appends the two messages that put `guest_in` on a tap, to a batch for the slot's own socket: the qdisc (EEXIST where
 /// it is there), then the filter.
 ///
+/// The qdisc is one for ingress alone. Each block that a device without offload has of its own stands in one list of the
+/// whole kernel, which is searched from end to end whenever a block is bound (indir_dev_find, net/core/flow_offload.c):
+/// clsact has two blocks, so at 2,000 slots the search was 7 % of a pass's CPU time, measured on 6.18; this way 2 %.
+///
 /// # Errors
 /// [`DatapathError`].
 pub fn tap(batch: &mut Batch, datapath: &Datapath, slot: SlotId) -> Result<(), DatapathError> {
     let index = crate::address::slot_ifindex(datapath.record().ifindex_base, slot);
-    tc::add_clsact(batch, index, None);
+    tc::add_ingress(batch, index);
     let program = datapath.program(Program::GuestIn)?;
     let name = Program::GuestIn.name();
     tc::set_filter(batch, &Filter { hook: Hook::Ingress(index), priority: OWN_PRIORITY, program, name });

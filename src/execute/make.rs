@@ -109,22 +109,33 @@ impl<'a> Site<'a> {
                 return Err(PassError::Refused { slot, part: Part::Tunnel, refusal });
             }
         }
+        if make.parts.has(Part::TapProgram) {
+            self.put_program(builder, &mut socket, slot)?;
+        }
         builder.batch.clear();
         builder.asked.clear();
         for part in make.parts.iter() {
-            if part == Part::TapProgram {
-                self.programs.put_on_tap(&mut builder.batch, slot)?;
-                builder.asked.extend([part, part]);
-            } else if messages::append(&mut builder.batch, part, &spec, self.root.as_fd()) {
+            if messages::append(&mut builder.batch, part, &spec, self.root.as_fd()) {
                 builder.asked.push(part);
             }
         }
-        // The tap's qdisc is there where a program is to be replaced.
-        let is_fine = |r: &Refusal| r.errno == Errno::EEXIST && builder.asked[r.index] == Part::TapProgram;
-        if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().find(|r| !is_fine(r)) {
+        if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().next() {
             return Err(PassError::Refused { slot, part: builder.asked[refusal.index], refusal });
         }
         if make.parts.has(Part::Rules) { self.make_rules(make) } else { Ok(()) }
+    }
+
+    /// Sent by itself: the kernel carries on with a batch after a refusal, and the tap must not be raised without its
+    /// program.
+    fn put_program(&self, builder: &mut Builder<'_>, socket: &mut Socket, slot: SlotId) -> Result<(), PassError> {
+        builder.batch.clear();
+        self.programs.put_on_tap(&mut builder.batch, slot)?;
+        // The qdisc is there where a program is to be replaced.
+        let is_fine = |r: &Refusal| r.errno == Errno::EEXIST;
+        match socket.send(&mut builder.batch)?.into_iter().find(|r| !is_fine(r)) {
+            Some(refusal) => Err(PassError::Refused { slot, part: Part::TapProgram, refusal }),
+            None => Ok(()),
+        }
     }
 
     /// Needs no RTNL: other threads make devices meanwhile.

@@ -1,4 +1,4 @@
-//! The rtnetlink messages that put eBPF programs on devices: clsact qdiscs, shared blocks and cls_bpf filters; pure.
+//! The rtnetlink messages that put eBPF programs on devices: clsact and ingress qdiscs, shared blocks and cls_bpf filters; pure.
 //!
 //! A shared block is a list of filters that many devices' qdiscs join, so that one message attaches a program to all
 //! of them, and one replaces it on all of them at once.
@@ -25,7 +25,7 @@ const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_ID: u16 = 11;
 /// `TCA_BPF_FLAG_ACT_DIRECT`: the program's return value is the verdict.
 const ACT_DIRECT: u32 = 1;
-/// `TC_H_CLSACT`; its handle has the lower half zero, and hooks are told apart by theirs.
+/// `TC_H_CLSACT`, and `TC_H_INGRESS`; its handle has the lower half zero, and hooks are told apart by theirs.
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 /// `TCM_IFINDEX_MAGIC_BLOCK`: the message is about a block, whose number stands where the parent would.
@@ -73,10 +73,21 @@ pub struct Filter<'a> {
 /// Gives a device a clsact qdisc. With blocks (ingress, egress), it joins them; join while they are empty, since a
 /// block with a filter makes each newcomer wait for a grace period.
 ///
-/// Refused with EEXIST where the device has one.
+/// Refused with EEXIST where the device has one, or one of [`add_ingress`].
 pub fn add_clsact(batch: &mut Batch, index: IfIndex, blocks: Option<(u32, u32)>) {
+    add_qdisc(batch, index, "clsact", blocks);
+}
+
+/// Gives a device an ingress qdisc: programs can hang on what it receives, and not on what it sends.
+///
+/// Refused with EEXIST where the device has one, or one of [`add_clsact`].
+pub fn add_ingress(batch: &mut Batch, index: IfIndex) {
+    add_qdisc(batch, index, "ingress", None);
+}
+
+fn add_qdisc(batch: &mut Batch, index: IfIndex, kind: &str, blocks: Option<(u32, u32)>) {
     batch.message(RTM_NEWQDISC, CREATE | EXCL, &header(index.0, CLSACT_HANDLE, CLSACT, 0), |a| {
-        a.text(TCA_KIND, "clsact");
+        a.text(TCA_KIND, kind);
         if let Some((ingress, egress)) = blocks {
             a.u32(TCA_INGRESS_BLOCK, ingress).u32(TCA_EGRESS_BLOCK, egress);
         }

@@ -264,12 +264,12 @@ static int load_program(void)
 	return must((int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof attr), "bpf(BPF_PROG_LOAD)");
 }
 
-/* A clsact qdisc, in both blocks where `in_blocks`. */
-static void clsact(struct batch *b, int index, int in_blocks)
+/* A qdisc for programs, in both blocks where `in_blocks`. */
+static void qdisc(struct batch *b, int index, const char *kind, int in_blocks)
 {
 	struct tcmsg tc = {.tcm_ifindex = index, .tcm_handle = 0xffff0000, .tcm_parent = TC_H_CLSACT};
 	begin(b, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &tc, sizeof tc);
-	attribute(b, TCA_KIND, "clsact", 7);
+	attribute(b, TCA_KIND, kind, strlen(kind) + 1);
 	if (in_blocks) {
 		attribute32(b, TCA_INGRESS_BLOCK, INGRESS_BLOCK);
 		attribute32(b, TCA_EGRESS_BLOCK, EGRESS_BLOCK);
@@ -412,8 +412,6 @@ static void make(struct batch *b, int slot)
 	end(b);
 	address(b, BRIDGE, gateway_ip, 30);
 	address(b, UP0, slot_ip(slot), 32);
-	clsact(b, IFINDEX_BASE + slot, 0);
-	filter(b, IFINDEX_BASE + slot, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), "guest_in");
 	flush(b, sockets[slot], "make");
 	slot_us[slot] = (uint32_t)((now() - began) * 1e6);
 }
@@ -422,6 +420,8 @@ static void raise_slot(struct batch *b, int slot)
 {
 	uint8_t mac[6];
 	struct rtmsg default_route = route(0, RT_SCOPE_UNIVERSE, RTNH_F_ONLINK);
+	qdisc(b, IFINDEX_BASE + slot, "ingress", 0);
+	filter(b, IFINDEX_BASE + slot, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), "guest_in");
 	raise_link(b, 1);
 	raise_link(b, BRIDGE);
 	raise_link(b, IFINDEX_BASE + slot);
@@ -447,7 +447,7 @@ static void host(void)
 		put(path, "1");
 	}
 	for (int slot = 0; slot < slots; slot++) {
-		clsact(&b, IFINDEX_BASE + slot, 1);
+		qdisc(&b, IFINDEX_BASE + slot, "clsact", 1);
 		if (b.count == BATCH_MESSAGES)
 			flush(&b, fd, "join the blocks");
 	}

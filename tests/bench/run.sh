@@ -101,13 +101,16 @@ pair() {
 }
 
 bench_up() {
-    local file=$OUT/up.jsonl n threads
+    local file=$OUT/up.jsonl n threads cold
     for ((n = 0; n < PAIRS; n++)); do
         pair "$file" "$SLOTS" $THREADS "$( ((n % 2)) && echo baseline netslot || echo netslot baseline)"
     done
     for threads in 1 2 4; do
         pair "$file" $((SLOTS / 4)) $threads "baseline netslot"
     done
+
+    say "netslot: $SLOTS slots, memory not touched before"
+    cold=$(COLD=1 in_world "$BENCH/once.sh" netslot "$SLOTS" $THREADS)
 
     heading "up, seconds; beside the yardstick (baseline.c: the same objects in straight-line C)"
     {
@@ -126,6 +129,8 @@ bench_up() {
         | "   median of \(length) pairs of \($slots) slots: netslot \(map(.netslot.wall) | median | round_to(2)) s,"
           + " \(map(.netslot.wall / .netslot.slots * 1e6) | median | round) µs per slot,"
           + " \(map(.netslot.wall / .baseline.wall) | median | times) the yardstick (aim: at most 1.15 x)"' "$file"
+    jq --raw-output "$JQ_LIB"'
+        "   with memory that was not touched before: \(.wall | round_to(2)) s (it tells more of the hypervisor)"' <<<"$cold"
 }
 
 bench_many() {
