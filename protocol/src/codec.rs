@@ -3,20 +3,17 @@
 //! What bincode itself would let pass is refused here: bytes after the last field, and numbers that are not in their
 //! shortest form. So each value has exactly one encoding.
 
-use bincode::BorrowDecode;
 use bincode::config::{Configuration, Limit, standard};
 use bincode::de::read::Reader;
-use bincode::de::{BorrowDecoder, Decoder};
-use bincode::enc::Encoder;
 use bincode::enc::write::Writer;
-use bincode::error::{DecodeError, EncodeError};
-// For the message types: their derives go through this file's name.
-pub(crate) use bincode::{Decode, Encode};
+// For the message types: their derives and tables go through this file's name.
+pub(crate) use bincode::de::{BorrowDecoder, Decoder};
+pub(crate) use bincode::enc::Encoder;
+pub(crate) use bincode::error::{DecodeError, EncodeError};
+pub(crate) use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::bounded::{List, Text, TooLong};
-use crate::error::ErrorCode;
 use crate::limits::FRAME_BYTES_MAX;
-use crate::types::{Policy, State};
 
 /// Little-endian, variable-length integers, at most one frame's bytes.
 type Standard = Configuration<bincode::config::LittleEndian, bincode::config::Varint, Limit<FRAME_BYTES_MAX>>;
@@ -153,28 +150,31 @@ impl<'de, Context, T: Decode<Context> + Copy + Default, const N: usize> BorrowDe
 /// Encodes a table of numbers by those numbers: bincode's derive counts variants from 0, whatever their discriminants.
 macro_rules! numbered {
     ($($table:ty: $number:ty),+) => {
-        $(impl Encode for $table {
-            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        $(impl $crate::codec::Encode for $table {
+            fn encode<E: $crate::codec::Encoder>(&self, encoder: &mut E) -> Result<(), $crate::codec::EncodeError> {
                 self.number().encode(encoder)
             }
         }
 
-        impl<Context> Decode<Context> for $table {
-            fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        impl<Context> $crate::codec::Decode<Context> for $table {
+            fn decode<D: $crate::codec::Decoder<Context = Context>>(
+                decoder: &mut D,
+            ) -> Result<Self, $crate::codec::DecodeError> {
                 let number = <$number>::decode(decoder)?;
-                Self::from_number(number).ok_or(DecodeError::Other("a number outside its table"))
+                Self::from_number(number).ok_or($crate::codec::DecodeError::Other("a number outside its table"))
             }
         }
 
-        impl<'de, Context> BorrowDecode<'de, Context> for $table {
-            fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-                Self::decode(decoder)
+        impl<'de, Context> $crate::codec::BorrowDecode<'de, Context> for $table {
+            fn borrow_decode<D: $crate::codec::BorrowDecoder<'de, Context = Context>>(
+                decoder: &mut D,
+            ) -> Result<Self, $crate::codec::DecodeError> {
+                <Self as $crate::codec::Decode<Context>>::decode(decoder)
             }
         })+
     };
 }
-
-numbered!(ErrorCode: u16, State: u8, Policy: u8);
+pub(crate) use numbered;
 
 fn length<Context, D: Decoder<Context = Context>>(decoder: &mut D, max: usize) -> Result<usize, DecodeError> {
     let len = u64::decode(decoder)?;

@@ -1,7 +1,7 @@
 //! The refusals a client can get, by number; what each means is the daemon's affair, what to do is in its detail.
 
 use crate::bounded::Text;
-use crate::codec::{Decode, Encode};
+use crate::codec::{Decode, Encode, numbered};
 use crate::limits::DETAIL_BYTES_MAX;
 
 /// Kind of the frame that carries a [`Refusal`] in place of a reply.
@@ -134,6 +134,8 @@ impl ErrorCode {
         matches!(self, Self::BadFrame | Self::TooLarge | Self::QuotaConnections | Self::ShuttingDown)
     }
 }
+
+numbered!(ErrorCode: u16);
 
 /// The body of an error frame. Its layout is the same in every version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

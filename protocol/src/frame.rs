@@ -4,10 +4,10 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::bounded::TooLong;
+use crate::call::Call;
 use crate::codec::{Body, encode};
 use crate::error::{ERROR_KIND, Refusal};
 use crate::limits::HEADER_BYTES;
-use crate::request::Call;
 use crate::{VERSION_MAX, VERSION_MIN};
 
 /// First bytes of every frame.

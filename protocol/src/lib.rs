@@ -9,6 +9,7 @@
 extern crate std;
 
 pub mod bounded;
+mod call;
 #[cfg(feature = "client")]
 pub mod client;
 mod codec;
@@ -23,10 +24,11 @@ pub mod snapshot;
 pub mod types;
 
 pub use bounded::{List, Text, TooLong};
+pub use call::Call;
 pub use codec::{Body, BodyError, decode, encode};
 pub use error::ErrorCode;
 pub use kind::Kind;
-pub use request::{Call, Request};
+pub use request::Request;
 pub use types::{Binding, Grant, Guest, Ip, LeaseId, Policy, State};
 
 /// Oldest protocol version that this crate speaks.

@@ -3,21 +3,14 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::bounded::Text;
-use crate::codec::{Body, BodyError, Decode, Encode, decode};
+pub use crate::call::Call;
+use crate::codec::{BodyError, Decode, Encode, decode};
 use crate::error::{ErrorCode, Refusal};
 use crate::frame::{self, FrameError, Header};
 use crate::kind::Kind;
 use crate::limits::{LEASE_COUNT_MAX, NAME_BYTES_MAX, REQUEST_BYTES_MAX, VNI_MAX, WAIT_MS_MAX};
 use crate::types::{Binding, Ip, LeaseId, Policy, Tag};
 use crate::{VERSION_MAX, VERSION_MIN, choose_version, reply};
-
-/// Ties a request to its number and its reply.
-pub trait Call: Body {
-    /// The request's number; its reply's is [`Kind::reply`].
-    const KIND: Kind;
-    /// What answers it, unless a [`Refusal`] does.
-    type Reply: Body;
-}
 
 /// Says which versions the client speaks. Not needed before other requests; its layout is the same in every version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

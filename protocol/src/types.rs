@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::bounded::Text;
-use crate::codec::{Decode, Encode};
+use crate::codec::{Decode, Encode, numbered};
 use crate::limits::{LINK_NAME_BYTES_MAX, NETNS_NAME_BYTES_MAX, TAG_BYTES_MAX};
 
 /// Where a slot is in its life.
@@ -56,6 +56,8 @@ impl State {
     }
 }
 
+numbered!(State: u8);
+
 /// When a lease ends without a release.
 ///
 /// The ledger stores these numbers too.
@@ -98,6 +100,8 @@ impl Policy {
         }
     }
 }
+
+numbered!(Policy: u8);
 
 /// The owner's own word for a lease.
 pub type Tag = Text<TAG_BYTES_MAX>;

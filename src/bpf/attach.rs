@@ -9,7 +9,8 @@ use crate::netlink::{Batch, Refusal, Socket, SocketError};
 use crate::slot::{IfIndex, SlotId};
 
 use super::Program;
-use super::load::{Datapath, DatapathError};
+use super::error::DatapathError;
+use super::load::Datapath;
 
 /// The block that every host end's ingress joins. Numbers of blocks are per namespace and anybody's; `4e53` reads NS.
 pub const INGRESS_BLOCK: u32 = 0x4e53_0001;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use netslot_abi::LAYOUT_VERSION;
 
-use super::DatapathError;
+use super::error::DatapathError;
 
 /// What becomes of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

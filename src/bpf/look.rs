@@ -3,14 +3,11 @@
 
 use std::path::Path;
 
-use aya::maps::{Array, Map, MapData};
 use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LedgerRecord};
 
-use super::layout;
-use super::load::DatapathError;
-use super::pins;
+use super::error::DatapathError;
 use super::views::{Counters, MapCells};
-use super::{Maps, maps::failed};
+use super::{Maps, told};
 use crate::ledger::{Records, Store as _};
 use crate::slot::SlotId;
 
@@ -40,7 +37,7 @@ impl Look {
     /// [`DatapathError`]: EACCES or EPERM for other users than root, [`DatapathError::Layout`] for what another version
     /// wrote.
     pub fn open(dir: &Path) -> Result<Option<Self>, DatapathError> {
-        let record = told(dir)?;
+        let record = told::read(dir)?;
         let Some(maps) = Maps::open(dir)? else { return Ok(None) };
         Ok(Some(Self { record, records: Records(maps.cells()?), counters: maps.counters()? }))
     }
@@ -62,17 +59,4 @@ impl Look {
         let counters = self.counters.of(slot.number()).ok()?;
         Some(Looked { ledger, binding: living.then_some(binding), counters })
     }
-}
-
-/// What the programs were told; `None` where none are pinned.
-///
-/// # Errors
-/// As [`Look::open`].
-pub fn told(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
-    let Some(data) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
-    let failed = failed(dir, &pins::CONFIG);
-    let map: Array<MapData, [u8; size_of::<ConfigRecord>()]> = Array::try_from(Map::Array(data)).map_err(&failed)?;
-    let record: ConfigRecord = zerocopy::transmute!(map.get(&0, 0).map_err(&failed)?);
-    layout::check(&dir.join(pins::CONFIG.name), record.layout_version)?;
-    Ok(Some(record))
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
 
-use super::DatapathError;
+use super::error::DatapathError;
 use super::pins::{self, MapKind};
+use super::told;
 use super::views::{Counters, MapCells, MapStore, Tenants};
 use crate::ledger::{Records, Store as _};
 use crate::slot::SlotId;
@@ -38,7 +39,7 @@ impl Maps {
             return Ok(None);
         }
         // Before anything is made of what they hold.
-        super::look::told(dir)?;
+        told::read(dir)?;
         let mut found = Vec::with_capacity(pins::STATE.len());
         let mut missing = None;
         for kind in &pins::STATE {
@@ -67,7 +68,7 @@ impl Maps {
     pub(super) fn of(dir: &Path, maps: [MapData; 4]) -> Result<Self, DatapathError> {
         let mut entries = [0; 4];
         for ((entries, map), kind) in entries.iter_mut().zip(&maps).zip(&pins::STATE) {
-            *entries = map.info().map_err(failed(dir, kind))?.max_entries();
+            *entries = map.info().map_err(kind.failed(dir))?.max_entries();
         }
         let slots = entries[0].min(entries[1]);
         let even = pins::STATE.iter().zip(entries).all(|(kind, entries)| pins::elements(kind, slots) == entries);
@@ -89,8 +90,8 @@ impl Maps {
             to.store_ledger(slot, &from.ledger(slot));
             to.store_binding(slot, &from.binding(slot)).expect("memory takes all");
         }
-        self.tenants()?.take_over(&old.tenants()?).map_err(failed(&self.dir, &pins::TENANTS))?;
-        self.counters()?.take_over(&old.counters()?).map_err(failed(&self.dir, &pins::COUNTERS))
+        self.tenants()?.take_over(&old.tenants()?).map_err(pins::TENANTS.failed(&self.dir))?;
+        self.counters()?.take_over(&old.counters()?).map_err(pins::COUNTERS.failed(&self.dir))
     }
 
     /// Pins them in the place of those that are pinned.
@@ -130,7 +131,7 @@ impl Maps {
     }
 
     fn tenants(&self) -> Result<Tenants, DatapathError> {
-        let failed = failed(&self.dir, &pins::TENANTS);
+        let failed = pins::TENANTS.failed(&self.dir);
         let data = reopened(&self.tenants).map_err(&failed)?;
         Ok(Tenants(HashMap::try_from(Map::HashMap(data)).map_err(failed)?))
     }
@@ -140,7 +141,7 @@ impl Maps {
     /// # Errors
     /// [`DatapathError`].
     pub fn counters(&self) -> Result<Counters, DatapathError> {
-        let failed = failed(&self.dir, &pins::COUNTERS);
+        let failed = pins::COUNTERS.failed(&self.dir);
         let data = reopened(&self.counters).map_err(&failed)?;
         Ok(Counters::new(PerCpuArray::try_from(Map::PerCpuArray(data)).map_err(failed)?))
     }
@@ -149,9 +150,4 @@ impl Maps {
 /// A second descriptor of the same map.
 fn reopened(map: &MapData) -> Result<MapData, MapError> {
     MapData::from_id(map.info()?.id())
-}
-
-pub(super) fn failed(dir: &Path, kind: &MapKind) -> impl Fn(MapError) -> DatapathError {
-    let path = dir.join(kind.name);
-    move |error| DatapathError::Map { path: path.clone(), error: Box::new(error) }
 }

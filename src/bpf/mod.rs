@@ -7,21 +7,25 @@
 //!   layout        what becomes of another version's records
 //!   maps          the maps that hold state, opened from their pins
 //!   load          object + pins → Datapath
+//!   told          what the pinned programs were told
 //!   look          one slot's records and counters, for whoever only looks
 //!   views         ledger and bindings as mapped words, tenants, counters
 //!   attach        Datapath → filters on blocks and devices
 //! ```
 
 pub mod attach;
+mod error;
 pub mod layout;
 pub mod load;
 pub mod look;
 pub mod maps;
 mod pins;
 pub mod record;
+pub mod told;
 pub mod views;
 
-pub use load::{Datapath, DatapathError, Origin};
+pub use error::DatapathError;
+pub use load::{Datapath, Origin};
 pub use look::Look;
 pub use maps::Maps;
 pub use record::Settings;

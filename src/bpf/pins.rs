@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapData, MapInfo, MapType};
+use aya::maps::{MapData, MapError, MapInfo, MapType};
 use netslot_abi::{BindingRecord, ConfigRecord, CounterRecord, LedgerRecord, TenantKey};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::load::DatapathError;
+use super::error::DatapathError;
 use crate::sys::{bpf, fault};
 
 /// Elements of the map that holds what the programs are told.
@@ -23,6 +23,14 @@ pub(super) struct MapKind {
     pub kind: MapType,
     pub key_bytes: u32,
     pub value_bytes: u32,
+}
+
+impl MapKind {
+    /// Tells of a failure with the one that is pinned below `dir`.
+    pub fn failed(&self, dir: &Path) -> impl Fn(MapError) -> DatapathError {
+        let path = dir.join(self.name);
+        move |error| DatapathError::Map { path: path.clone(), error: Box::new(error) }
+    }
 }
 
 const fn bytes_of<T>() -> u32 {

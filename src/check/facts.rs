@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
+use super::network::Network;
 use super::path;
 use super::text::{self, Mount};
 use crate::config::Config;
@@ -54,14 +55,6 @@ pub(super) struct Facts {
     pub path: path::Seen,
     /// The directories that are written to.
     pub dirs: Vec<Dir>,
-}
-
-/// What rtnetlink shows.
-#[derive(Debug, Default)]
-pub(super) struct Network {
-    pub links: Vec<Link>,
-    pub addresses: Vec<Address>,
-    pub routes: Vec<Route>,
 }
 
 /// A part of the kernel.

@@ -2,13 +2,20 @@
 
 use std::net::IpAddr;
 
-use super::facts::Network;
 use super::{Finding, Level};
 use crate::address::{self, Ipv4Net, Ipv6Net, Net};
 use crate::config::Config;
-use crate::netlink::observed::{Link, Route};
+use crate::netlink::observed::{Address, Link, Route};
 use crate::slot::SlotId;
 use crate::underlay::{self, UnderlayError};
+
+/// What rtnetlink shows.
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    pub links: Vec<Link>,
+    pub addresses: Vec<Address>,
+    pub routes: Vec<Route>,
+}
 
 /// Judges all of it, in a fixed order.
 pub(super) fn judge(config: &Config, network: &Network) -> [Finding; 5] {

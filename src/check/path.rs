@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::facts::Network;
-use super::{Finding, Level, network};
+use super::network::{self, Network};
+use super::{Finding, Level};
 use crate::address::HOST_END_PREFIX;
 use crate::bpf::attach::{self, EGRESS_BLOCK, INGRESS_BLOCK, UPLINK_PRIORITY};
 use crate::bpf::pin_names;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use super::facts::{Dir, FEATURES, Facts, Network, Presence};
+use super::facts::{Dir, FEATURES, Facts, Presence};
 use super::judge::judge;
+use super::network::Network;
 use super::path::{self, Other};
 use super::text::Mount;
 use super::{Finding, Level};

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::parse::{self, Loaded, Origin, Overrides, Refusal, Source};
+use super::parse::{self, Loaded, Overrides, Source};
+use super::refusal::{Origin, Refusal};
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_FILES_MAX};
 
 /// Where the configuration is read when no `--config` is given.

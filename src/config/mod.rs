@@ -5,6 +5,7 @@ mod keys;
 pub mod load;
 pub mod parse;
 pub mod print;
+pub mod refusal;
 #[cfg(test)]
 mod tests;
 mod validate;

@@ -1,11 +1,10 @@
 //! Texts of configuration files → one checked configuration that knows where each value was said; it opens no file.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
+use super::refusal::{Origin, Origins, Refusal};
 use super::value::{DidYouMean, nearest};
 use super::{Config, keys, validate};
 
@@ -25,59 +24,6 @@ pub struct Overrides {
     pub slots: Option<u32>,
     /// `--socket`, absolute.
     pub socket: Option<PathBuf>,
-}
-
-/// Where a value was said.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// Nowhere.
-    Default,
-    /// In a file, at a line counted from 1.
-    File(PathBuf, usize),
-    /// With an option on the command line.
-    Option(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Option(option) => f.write_str(option),
-        }
-    }
-}
-
-/// Where each key was said; keys that are not there have their default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<&'static str, Origin>);
-
-impl Origins {
-    /// Where that key was said.
-    #[must_use]
-    pub fn of(&self, key: &str) -> &Origin {
-        self.0.get(key).unwrap_or(&Origin::Default)
-    }
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Where.
-    pub origin: Origin,
-    /// Which key, dotted; `None` where the text is no TOML.
-    pub key: Option<String>,
-    /// What is wrong with it, and what would be right.
-    pub problem: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => write!(f, "{}: {key}: {}", self.origin, self.problem),
-            None => write!(f, "{}: {}", self.origin, self.problem),
-        }
-    }
 }
 
 /// A configuration that has been checked, and where it comes from.
@@ -101,7 +47,7 @@ pub fn parse(sources: &[Source], overrides: &Overrides) -> Result<Loaded, Vec<Re
     }
     if let Some(slots) = overrides.slots {
         reader.config.slots = slots;
-        reader.origins.0.insert("slots", Origin::Option("--slots"));
+        reader.origins.said("slots", Origin::Option("--slots"));
     }
     if let Some(socket) = &overrides.socket {
         reader.set("socket", &DeValue::String(socket.to_string_lossy()), Origin::Option("--socket"));
@@ -157,7 +103,7 @@ impl Reader {
         let problem = match keys::key(name) {
             Some(key) => match (key.read)(&mut self.config, value) {
                 Ok(()) => {
-                    self.origins.0.insert(key.name, origin);
+                    self.origins.said(key.name, origin);
                     return;
                 }
                 Err(error) => error.to_string(),
@@ -189,11 +135,4 @@ fn unknown(name: &str, section: bool) -> String {
 /// The line of a byte, counted from 1.
 fn line(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|b| *b == b'\n').count()
-}
-
-#[cfg(test)]
-impl Origins {
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.0.keys().copied()
-    }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::load::{LoadError, load};
-use super::parse::{Loaded, Origin, Overrides, Refusal, Source, parse};
+use super::parse::{Loaded, Overrides, Source, parse};
+use super::refusal::{Origin, Refusal};
 use super::{Config, Empty, Outer, Tunnel, keys, print};
 
 const EXAMPLE: &str = include_str!("../../systemd/netslot.toml");

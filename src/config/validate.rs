@@ -1,6 +1,6 @@
 //! Keys that are each right and do not go together: a checked configuration → refusals; pure.
 
-use super::parse::{Origin, Origins, Refusal};
+use super::refusal::{Origin, Origins, Refusal};
 use super::{Config, Empty, Outer, keys, value};
 use crate::address::{self, Net};
 use crate::limits::{IFINDEX_MAX, MTU_MAX, MTU_MIN_IPV6, VNI_MAX};

@@ -8,7 +8,7 @@ use netslot_abi::{ConfigRecord, forward};
 use super::error::PassError;
 use super::observe::Root;
 use crate::bpf::record::{DUMMY_REMOTE_V4, DUMMY_REMOTE_V6, GENEVE_MAC};
-use crate::bpf::{Datapath, Program, Settings, attach, look};
+use crate::bpf::{Datapath, Program, Settings, attach, told};
 use crate::config::{Config, Tunnel};
 use crate::netlink::{Batch, Socket, route};
 use crate::plan::Blueprint;
@@ -64,7 +64,7 @@ impl Ground {
 /// [`PassError::Datapath`].
 pub fn standing_blueprint(config: &Config, mtu: u32) -> Result<Blueprint, PassError> {
     let blueprint = Blueprint::new(config, mtu);
-    let told = look::told(&config.bpf_dir)?;
+    let told = told::read(&config.bpf_dir)?;
     Ok(match told.and_then(|record| dummy_remote(config, &record)) {
         Some(remote) => blueprint.with_tunnels(config.vni_base, remote),
         None => blueprint,

@@ -10,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::error::ServeError;
 use crate::address;
-use crate::bpf::look;
+use crate::bpf::told;
 use crate::config::Config;
 use crate::ledger::{Observed, Tunnels};
 use crate::limits::FDS_SPARE;
@@ -77,7 +77,7 @@ fn host_ends(links: &[Link], ifindex_base: u32) -> HashMap<SlotId, u32> {
 /// # Errors
 /// [`ServeError::Datapath`].
 pub fn tunnels(config: &Config) -> Result<Tunnels, ServeError> {
-    let told = look::told(&config.bpf_dir)?;
+    let told = told::read(&config.bpf_dir)?;
     Ok(told.map_or_else(|| Tunnels::of(config), |record| Tunnels::told(&record)))
 }
 
