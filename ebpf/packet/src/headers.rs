@@ -48,6 +48,12 @@ pub type V4 = u32;
 /// An IPv6 address, likewise as four words.
 pub type V6 = [u32; 4];
 
+/// No address.
+pub const NO_V4: V4 = 0;
+
+/// No IPv6 address.
+pub const NO_V6: V6 = [0; 4];
+
 /// The words of an IPv4 address's bytes.
 #[inline(always)]
 #[must_use]

@@ -24,6 +24,8 @@ mod tunnel;
 mod uplink_in;
 #[cfg(target_arch = "bpf")]
 mod uplink_out;
+#[cfg(target_arch = "bpf")]
+mod verdict;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,8 +1,8 @@
-//! The entry of each program, and how a drop is counted; the work is `slot`'s and the uplink's two files'.
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC};
+//! The entry of each program; the work is `slot`'s and the uplink's two files'.
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use netslot_abi::{ConfigRecord, DropReason};
+use netslot_abi::ConfigRecord;
 
 use crate::skb::Skb;
 use crate::{maps, slot, uplink_in, uplink_out};
@@ -14,15 +14,6 @@ fn run(context: *mut __sk_buff, program: impl FnOnce(&mut Skb, &'static ConfigRe
     // SAFETY: the context the kernel gave.
     let mut skb = unsafe { Skb::new(context) };
     program(&mut skb, config)
-}
-
-/// Counts a drop for a slot (the number of slots = for none) and gives the verdict.
-///
-/// A function to the verifier too: every program has many ways to come here.
-#[inline(never)]
-pub fn dropped(slot: u32, reason: DropReason) -> i32 {
-    maps::count_drop(slot, reason);
-    TC_ACT_SHOT
 }
 
 /// tap0 ingress, in the slot: what the guest sends.
@@ -54,12 +45,6 @@ pub fn uplink_out(context: TcContext) -> i32 {
 pub fn uplink_in(context: TcContext) -> i32 {
     run(context.skb.skb, uplink_in::uplink_in)
 }
-
-/// The packet goes on, and no other program is asked.
-pub const PASS: i32 = TC_ACT_OK;
-
-/// The packet is none of ours.
-pub const NOT_OURS: i32 = TC_ACT_UNSPEC;
 
 /// Helpers that are for GPL-compatible programs only are not used; the license is declared all the same, since the
 /// kernel asks for one.

@@ -2,25 +2,20 @@
 
 use aya_ebpf::bindings::{TC_ACT_OK, bpf_fib_lookup};
 use netslot_abi::{ConfigRecord, DropReason, forward, nth_v4, nth_v6, tunnel as tunnel_mode};
-use netslot_packet::headers::{self, ETHERNET_BYTES, Ipv4, Ipv6, V4, V6, ethertype, protocol, same16, v4, v6};
+use netslot_packet::headers::{self, ETHERNET_BYTES, Ipv4, Ipv6, NO_V6, V4, V6, ethertype, protocol, same16, v4, v6};
 use netslot_packet::nat::{self, Rule, Side};
 use netslot_packet::{Frame, Share, Sum, checksum, dhcp, guest, mss};
 
 use crate::maps::{self, Leased};
-use crate::programs::{NOT_OURS, PASS, dropped};
 use crate::skb::{Skb, redirect};
 use crate::tunnel;
+use crate::verdict::{NOT_OURS, PASS, dropped};
 
 /// Bytes cut from a DHCP request before the reply is written over it: more than the place (14 + 20) where a guest's
 /// UDP stack lets the checksum begin, which makes the kernel forget that it was to compute one (`skb_postpull_rcsum`,
 /// include/linux/skbuff.h; called by `bpf_skb_generic_pop`, net/core/filter.c, 6.12). A reply that still had
 /// "to be computed" on it would get a wrong checksum, or be refused by clients that read raw packets.
 const CUT_BYTES: i32 = 64;
-
-pub const NO_V6: V6 = [0; 4];
-
-/// No address.
-pub const NO_V4: V4 = 0;
 
 /// The slot's own address.
 #[inline(always)]

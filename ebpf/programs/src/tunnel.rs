@@ -4,12 +4,11 @@
 //! the outer source is root's own address, which root would refuse from another device as a martian.
 
 use netslot_abi::{BindingRecord, ConfigRecord, DropReason};
-use netslot_packet::headers::{V4, ethertype, same6, same16, v4, v6};
+use netslot_packet::headers::{NO_V6, V4, ethertype, same6, same16, v4, v6};
 use netslot_packet::{Frame, Share, geneve};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::skb::{Family, Skb, redirect_routed};
-use crate::slot::NO_V6;
 
 const ETHERNET: u32 = 14;
 

@@ -3,16 +3,16 @@
 
 use netslot_abi::{BindingRecord, ConfigRecord, DropReason, nth_v4, nth_v6, tunnel as tunnel_mode};
 use netslot_packet::geneve;
-use netslot_packet::headers::{self, ETHERNET_BYTES, ethertype, same16, v4, v6};
+use netslot_packet::headers::{self, ETHERNET_BYTES, NO_V4, NO_V6, ethertype, same16, v4, v6};
 use netslot_packet::nat::{self, Rule, Side};
 use netslot_packet::{Frame, Share, Sum, checksum};
 
 use crate::maps::{self, Leased};
 use crate::outer::{Outer, outer4, outer6, put};
-use crate::programs::{NOT_OURS, dropped};
 use crate::skb::{Skb, redirect_routed};
-use crate::slot::{self, NO_V4, NO_V6};
+use crate::slot;
 use crate::tunnel::{self, first4};
+use crate::verdict::{NOT_OURS, dropped};
 
 #[inline(always)]
 pub fn uplink_out(skb: &mut Skb, config: &'static ConfigRecord) -> i32 {
