@@ -138,14 +138,19 @@ impl Inside<'_> {
         for (class, ask) in asked {
             facts.extend(self.socket.dump(ask, |message| fact(class, message))?);
         }
-        // Only clsact and ingress hold filters that the dump of qdiscs does not show as strange already.
-        let hooked = |fact: &Fact| {
+        // Only clsact and ingress hold filters that the dump of qdiscs does not show as strange already; of an ingress one
+        // both hooks are the same list (ingress_tcf_block, net/sched/sch_ingress.c).
+        let hooks = |fact: &Fact| {
             let kind = fact.value([1, 0, 0, 0]).map(text_of)?;
-            let device = fact.number([HEADER, 4, 0, 0]).filter(|_| matches!(&*kind, "clsact" | "ingress"))?;
-            Some(IfIndex(device))
+            let device = fact.number([HEADER, 4, 0, 0]).map(IfIndex)?;
+            match &*kind {
+                "clsact" => Some(vec![Hook::Ingress(device), Hook::Egress(device)]),
+                "ingress" => Some(vec![Hook::Ingress(device)]),
+                _ => None,
+            }
         };
-        let qdiscs: Vec<IfIndex> = facts.iter().filter(|fact| fact.class == Class::Qdisc).filter_map(hooked).collect();
-        for hook in qdiscs.into_iter().flat_map(|device| [Hook::Ingress(device), Hook::Egress(device)]) {
+        let hooked = facts.iter().filter(|fact| fact.class == Class::Qdisc).filter_map(hooks);
+        for hook in hooked.flatten().collect::<Vec<_>>() {
             facts.extend(self.socket.dump(|batch| tc::dump_filters(batch, hook), |m| fact(Class::Filter, m))?);
         }
         Ok(facts)
