@@ -321,3 +321,40 @@ fn the_hosts_mount_table_does_not_grow_with_the_slots() {
     assert_eq!(mounts() - before, 2, "the run directory's own and the vault's");
     assert!(fs::metadata(RUN_DIR).is_ok());
 }
+
+#[test]
+fn a_pool_made_in_a_chroot_is_there_for_the_next_process_and_nothing_of_it_is_outside() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2");
+    let bind = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).expect("made");
+        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("bound");
+    };
+    let folder = Path::new("/run/jail");
+    for dir in ["bin", "lib", "lib64", "usr", "proc", "sys", "dev"] {
+        bind(&Path::new("/").join(dir), &folder.join(dir));
+    }
+    fs::create_dir(folder.join("run")).expect("made");
+    fs::copy(common::binary(), folder.join("netslot")).expect("copied");
+    fs::copy(world.config_path(), folder.join("netslot.toml")).expect("copied");
+    let mounted = Path::new("/run/mounted");
+    bind(folder, mounted);
+    for jail in [folder, mounted] {
+        let run = |word: &str| {
+            let words = ["/netslot", "--config", "/netslot.toml", "--json", word];
+            let ended = Ended::of(Command::new("chroot").arg(jail).args(words).output().expect("chroot is there"));
+            assert_eq!(ended.code, 0, "{ended:?}");
+            ended.stdout
+        };
+        let told = |word: &str| serde_json::from_str::<serde_json::Value>(&run(word)).expect("JSON");
+        let outside =
+            || fs::read_dir("/").expect("listed").flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        let before = outside();
+        assert_eq!(told("up")["created"], 2, "{jail:?}");
+        let again = told("up");
+        assert_eq!((&again["created"], &again["adopted"]), (&0.into(), &2.into()), "{jail:?}: {again}");
+        assert_eq!(outside(), before);
+        run("destroy");
+        assert_eq!(world.host_ends(), 0);
+    }
+}
