@@ -177,8 +177,9 @@ fn with_ipv6_a_slot_has_both_families() {
 #[test]
 fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
     let Some(world) = World::new() else { return };
-    for inherit in ["3", "0"] {
-        let _knob = world.host_knob("/proc/sys/net/core/devconf_inherit_init_net", inherit);
+    for (inherit, later) in [("3", "0"), ("0", "3")] {
+        let knob = "/proc/sys/net/core/devconf_inherit_init_net";
+        let _knob = world.host_knob(knob, inherit);
         world.configure("slots = 1");
         let ended = world.netslot(&["up"]);
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -192,6 +193,12 @@ fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
             ("ipv6/conf/up0/dad_transmits", "0\n"),
         ] {
             assert_eq!(world.in_netns(&slot, "cat", &[&format!("/proc/sys/net/{path}")]), value, "{path}");
+        }
+        // What it is held against is made at another time, and may be made the other way.
+        for knob_then in [inherit, later] {
+            let _knob = world.host_knob(knob, knob_then);
+            let ended = world.netslot(&["verify"]);
+            assert_eq!(ended.code, 0, "made with {inherit}, verified with {knob_then}: {ended:?}");
         }
         world.json(&["destroy"]);
     }
