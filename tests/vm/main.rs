@@ -50,7 +50,10 @@ fn a_pool_outlives_the_change_of_root_as_systemd_does_it() {
 
 #[test]
 fn what_an_early_boot_lacks_is_named_and_stops_nothing_else() {
-    Scenario::new("lacking", Line::V6_12).run();
+    let share = "usr/share/netslot/initramfs";
+    let lacking = Scenario::new("lacking", Line::V6_12).with_command("bpftool");
+    let lacking = lacking.with_file("initramfs/up", &format!("{share}/up"));
+    lacking.with_file("initramfs/modules", &format!("{share}/modules")).run();
 }
 
 #[test]
