@@ -68,6 +68,8 @@ install-files:
 	$(INSTALL_FILE) systemd/netslot.tmpfiles $(LIB)/tmpfiles.d/netslot.conf
 	$(INSTALL_FILE) systemd/netslot.modules $(LIB)/modules-load.d/netslot.conf
 	$(INSTALL_FILE) systemd/netslot.sysctl $(LIB)/sysctl.d/50-netslot.conf
+	$(INSTALL_FILE) systemd/README.md $(DESTDIR)/usr/share/doc/netslot/README.md
+	$(INSTALL_FILE) initramfs/README.md $(DESTDIR)/usr/share/doc/netslot/initramfs.md
 	install -d $(DESTDIR)/usr/share/man/man1
 	for page in $(PAGES)/man/*.1; do gzip -9nc $$page > $(DESTDIR)/usr/share/man/man1/$${page##*/}.gz; done
 	$(INSTALL_FILE) $(PAGES)/bash $(DESTDIR)/usr/share/bash-completion/completions/netslot

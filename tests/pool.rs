@@ -177,8 +177,9 @@ fn with_ipv6_a_slot_has_both_families() {
 #[test]
 fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
     let Some(world) = World::new() else { return };
-    for inherit in ["3", "0"] {
-        let _knob = world.host_knob("/proc/sys/net/core/devconf_inherit_init_net", inherit);
+    for (inherit, later) in [("3", "0"), ("0", "3")] {
+        let knob = "/proc/sys/net/core/devconf_inherit_init_net";
+        let _knob = world.host_knob(knob, inherit);
         world.configure("slots = 1");
         let ended = world.netslot(&["up"]);
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -192,6 +193,12 @@ fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
             ("ipv6/conf/up0/dad_transmits", "0\n"),
         ] {
             assert_eq!(world.in_netns(&slot, "cat", &[&format!("/proc/sys/net/{path}")]), value, "{path}");
+        }
+        // What it is held against is made at another time, and may be made the other way.
+        for knob_then in [inherit, later] {
+            let _knob = world.host_knob(knob, knob_then);
+            let ended = world.netslot(&["verify"]);
+            assert_eq!(ended.code, 0, "made with {inherit}, verified with {knob_then}: {ended:?}");
         }
         world.json(&["destroy"]);
     }
@@ -320,4 +327,41 @@ fn the_hosts_mount_table_does_not_grow_with_the_slots() {
     world.json(&["up"]);
     assert_eq!(mounts() - before, 2, "the run directory's own and the vault's");
     assert!(fs::metadata(RUN_DIR).is_ok());
+}
+
+#[test]
+fn a_pool_made_in_a_chroot_is_there_for_the_next_process_and_nothing_of_it_is_outside() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2");
+    let bind = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).expect("made");
+        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>).expect("bound");
+    };
+    let folder = Path::new("/run/jail");
+    for dir in ["bin", "lib", "lib64", "usr", "proc", "sys", "dev"] {
+        bind(&Path::new("/").join(dir), &folder.join(dir));
+    }
+    fs::create_dir(folder.join("run")).expect("made");
+    fs::copy(common::binary(), folder.join("netslot")).expect("copied");
+    fs::copy(world.config_path(), folder.join("netslot.toml")).expect("copied");
+    let mounted = Path::new("/run/mounted");
+    bind(folder, mounted);
+    for jail in [folder, mounted] {
+        let run = |word: &str| {
+            let words = ["/netslot", "--config", "/netslot.toml", "--json", word];
+            let ended = Ended::of(Command::new("chroot").arg(jail).args(words).output().expect("chroot is there"));
+            assert_eq!(ended.code, 0, "{ended:?}");
+            ended.stdout
+        };
+        let told = |word: &str| serde_json::from_str::<serde_json::Value>(&run(word)).expect("JSON");
+        let outside =
+            || fs::read_dir("/").expect("listed").flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        let before = outside();
+        assert_eq!(told("up")["created"], 2, "{jail:?}");
+        let again = told("up");
+        assert_eq!((&again["created"], &again["adopted"]), (&0.into(), &2.into()), "{jail:?}: {again}");
+        assert_eq!(outside(), before);
+        run("destroy");
+        assert_eq!(world.host_ends(), 0);
+    }
 }

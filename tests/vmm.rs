@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use common::World;
 use common::daemon::{Daemon, eventually};
 use netslot_protocol::client::{Client, LeaseOptions};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
@@ -32,6 +33,13 @@ fn line(world: &World, slot: &str, vmm: &str, purpose: &str) -> String {
     let lines = lines.as_array().expect("a list").clone();
     let found = lines.iter().find(|line| line["for"].as_str().is_some_and(|p| p.starts_with(purpose)));
     found.unwrap_or_else(|| panic!("{purpose}: {lines:?}"))["paste"].as_str().expect("text").to_owned()
+}
+
+/// What a program prints that is run as the line has it, up to the VMM's own name.
+fn run(inside: &str, program: &[&str]) -> String {
+    let mut words = inside.split_ascii_whitespace().chain(program.iter().copied());
+    let output = Command::new(words.next().expect("ip")).args(words).output().expect("ip is there");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 /// The tap by name in the thread's namespace, as Firecracker opens it: no IFF_MULTI_QUEUE.
@@ -71,6 +79,8 @@ fn firecracker_by_path_and_name() {
     let interface: Value = serde_json::from_str(&line(&world, "0", "firecracker", "API: PUT /network")).expect("JSON");
     assert_eq!(interface.as_object().map(serde_json::Map::len), Some(3), "no key that an older version refuses");
     assert_eq!(interface["guest_mac"], "06:00:ac:10:00:02");
+    let boot = line(&world, "0", "firecracker", "boot_args");
+    assert_eq!(boot, "ip=172.16.0.2::172.16.0.1:255.255.255.252::eth0:off");
     let jailer = line(&world, "0", "firecracker", "jailer");
     let path = jailer.strip_prefix("--netns ").expect("the jailer's argument").to_owned();
     let tap = interface["host_dev_name"].as_str().expect("a name").to_owned();
@@ -95,8 +105,14 @@ fn cloud_hypervisor_by_descriptor_and_name() {
     let mut client = Client::connect("/run/netslot/netslot.sock".as_ref()).expect("a daemon");
     let options = LeaseOptions { want_tap: true, ..LeaseOptions::default() };
     let lease = client.lease(&options).expect("a slot").remove(0);
-    assert_eq!(line(&world, "0", "cloud-hypervisor", "by descriptor"), "--net fd=3,mac=06:00:ac:10:00:02,num_queues=2");
+    let by_fd = line(&world, "0", "cloud-hypervisor", "by descriptor");
+    let (inside, _) =
+        by_fd.split_once("cloud-hypervisor --net fd=3,mac=06:00:ac:10:00:02,num_queues=2").expect("its line");
     let tap = lease.tap.expect("asked for");
+    // The descriptor gets through, and the device's MTU can be asked for by its name, as is done for an inherited one, too.
+    fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty())).expect("kept over exec");
+    let seen = format!("grep -q tap0 /proc/self/fdinfo/{} && cat /sys/class/net/tap0/mtu", tap.as_raw_fd());
+    assert_eq!(run(inside, &["sh", "-c", &seen]), lease.guest.mtu.to_string());
     let mut found = request("");
     // SAFETY: the kernel writes one ifreq that lives on.
     unsafe { get_iff(tap.as_raw_fd(), &raw mut found) }.expect("TUNGETIFF");
@@ -109,11 +125,8 @@ fn cloud_hypervisor_by_descriptor_and_name() {
     let by_name = line(&world, "0", "cloud-hypervisor", "by name");
     let (inside, _) = by_name.split_once("cloud-hypervisor --net tap=tap0,mac=06:00:ac:10:00:02,").expect("its line");
     // What it looks at before it opens the tap by name: of the slot's own /sys.
-    let mut words = inside.split_ascii_whitespace();
-    let mut cat = Command::new(words.next().expect("ip"));
-    let flags = cat.args(words).args(["cat", "/sys/class/net/tap0/tun_flags"]);
-    let flags = String::from_utf8(flags.output().expect("ip is there").stdout).expect("text");
-    let flags = i32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).expect("a number");
+    let flags = run(inside, &["cat", "/sys/class/net/tap0/tun_flags"]);
+    let flags = i32::from_str_radix(flags.trim_start_matches("0x"), 16).expect("a number");
     assert_eq!(flags & libc::IFF_MULTI_QUEUE, 0);
 }
 

@@ -66,14 +66,18 @@ pub(super) fn elements(map: &MapKind, slots: u32) -> u32 {
     }
 }
 
-/// Makes the directory and sees that a bpffs is there.
+/// Makes the directory and sees that a bpffs is there. Without one mounted the place is sysfs, which lets nobody make a
+/// directory: what is there tells more than the refusal.
 pub(super) fn prepare(dir: &Path) -> Result<(), DatapathError> {
     let call = |call, path: &Path, error| DatapathError::Call { call, path: path.into(), error };
     let made = DirBuilder::new().mode(0o700).recursive(true).create(dir);
-    let found = statfs(dir).map(|found| found.filesystem_type()).map_err(|e| call("statfs", dir, e.into()));
-    if made.is_ok() && found? != BPF_FS_MAGIC {
-        // What was made in an ordinary directory would only hide the fault from the next start.
-        let _ = fs::remove_dir(dir);
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    let found = statfs(there).map(|found| found.filesystem_type()).map_err(|e| call("statfs", there, e.into()))?;
+    if found != BPF_FS_MAGIC {
+        if made.is_ok() {
+            // What was made in an ordinary directory would only hide the fault from the next start.
+            let _ = fs::remove_dir(dir);
+        }
         return Err(DatapathError::NoBpffs(dir.into()));
     }
     made.map_err(|error| call("mkdir", dir, error))?;

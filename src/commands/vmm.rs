@@ -1,5 +1,7 @@
 //! `netslot show SLOT --for VMM`: the lines that attach a VM to a slot, to be pasted; pure but for `run`.
 
+use std::net::Ipv4Addr;
+
 use netslot_protocol::State;
 use netslot_protocol::types::Guest;
 use serde::Serialize;
@@ -30,6 +32,8 @@ struct Slot {
     tap: String,
     mac: String,
     mtu: u32,
+    /// The guest's address, netmask and gateway as a kernel's command line has them.
+    ip: String,
 }
 
 /// Shows.
@@ -53,7 +57,10 @@ impl Slot {
     fn new(slot: SlotId, guest: &Guest, netns_dir: &str) -> Self {
         let netns = address::vault_name(slot);
         let path = format!("{netns_dir}/{netns}");
-        Self { path, netns, tap: guest.tap.to_string(), mac: Mac(guest.mac).to_string(), mtu: guest.mtu }
+        let [addr, gateway] = [guest.ip.addr, guest.gateway_ip].map(Ipv4Addr::from);
+        let mask = Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(guest.ip.prefix)).unwrap_or_default());
+        let ip = format!("ip={addr}::{gateway}:{mask}::eth0:off");
+        Self { path, netns, tap: guest.tap.to_string(), mac: Mac(guest.mac).to_string(), mtu: guest.mtu, ip }
     }
 
     /// Runs what follows inside the slot.
@@ -71,31 +78,45 @@ fn lines(vmm: Vmm, slot: &Slot) -> Vec<Line> {
 }
 
 /// It opens the tap by name in its own namespace, without IFF_MULTI_QUEUE. Its API takes no key that it does not know, and
-/// `mtu` only from 1.16 on: the guest is told by DHCP.
+/// `mtu` only from 1.16 on: the guest is told by DHCP. The jailer of 1.16.0 alone refuses a path that is a link
+/// (firecracker#5959); who runs as its user may open the tap only where the tap is that user's.
 fn firecracker(slot: &Slot) -> Vec<Line> {
-    let Slot { path, tap, mac, mtu, .. } = slot;
+    let Slot { path, netns, tap, mac, mtu, ip } = slot;
     let interface = json!({ "iface_id": "net0", "host_dev_name": tap, "guest_mac": mac });
     let clone = json!({ "network_overrides": [{ "iface_id": "net0", "host_dev_name": tap }] });
     let with_mtu = json!({ "iface_id": "net0", "host_dev_name": tap, "guest_mac": mac, "mtu": mtu });
+    let alone = format!("{} firecracker --api-sock /tmp/firecracker-{netns}.sock", slot.inside());
     vec![
         Line { r#for: "API: PUT /network-interfaces/net0", paste: interface.to_string() },
         Line { r#for: "the same from 1.16 on, for a guest without DHCP", paste: with_mtu.to_string() },
-        Line { r#for: "API: PUT /snapshot/load, from 1.12 on; beside its other keys", paste: clone.to_string() },
-        Line { r#for: "jailer, from 1.16.1 on; beside its other arguments", paste: format!("--netns {path}") },
-        Line { r#for: "without a jailer", paste: format!("{} firecracker --api-sock /tmp/fc.sock", slot.inside()) },
+        Line { r#for: "boot_args of PUT /boot-source, for a guest without DHCP; beside the others", paste: ip.clone() },
+        Line {
+            r#for: "API: PUT /snapshot/load, from 1.12 on, if the snapshot's tap has another name; beside its other keys",
+            paste: clone.to_string(),
+        },
+        Line {
+            r#for: "jailer, any but 1.16.0; beside its other arguments, --uid and --gid as guest.owner and guest.group are set",
+            paste: format!("--netns {path}"),
+        },
+        Line { r#for: "without a jailer", paste: alone },
     ]
 }
 
-/// By descriptor it touches no setting of the device, and needs no privilege; by name it wants CAP_NET_ADMIN, and reads
-/// `/sys/class/net/<tap>/tun_flags`, which `ip netns exec` mounts for it. One tap queue is a pair of the device's.
+/// By descriptor it touches no setting of the device, and needs no privilege for it; by name it wants CAP_NET_ADMIN, and
+/// reads `/sys/class/net/<tap>/tun_flags`, which `ip netns exec` mounts for it. One tap queue is a pair of the device's.
+/// It runs in the slot in either case: it asks for the tap's MTU by name, and where there is no such device it does not
+/// start, or from April 2026 on tells the guest no MTU (cloud-hypervisor#8112).
 fn cloud_hypervisor(slot: &Slot) -> Vec<Line> {
     let Slot { tap, mac, mtu, .. } = slot;
-    let by_name = format!("{} cloud-hypervisor --net tap={tap},mac={mac},mtu={mtu},num_queues=2", slot.inside());
+    let inside = format!("{} cloud-hypervisor", slot.inside());
     vec![
-        Line { r#for: "by name; beside its other arguments", paste: by_name },
+        Line {
+            r#for: "by name; beside its other arguments",
+            paste: format!("{inside} --net tap={tap},mac={mac},mtu={mtu},num_queues=2"),
+        },
         Line {
             r#for: "by descriptor, where whoever starts it holds the lease's tap as descriptor 3",
-            paste: format!("--net fd=3,mac={mac},num_queues=2"),
+            paste: format!("{inside} --net fd=3,mac={mac},num_queues=2"),
         },
     ]
 }
@@ -129,19 +150,20 @@ mod tests {
             tap: "vm0".into(),
             mac: "06:00:ac:10:00:02".into(),
             mtu: 1_430,
+            ip: "ip=172.16.0.2::172.16.0.1:255.255.255.252::eth0:off".into(),
         };
         let firecracker = lines(Vmm::Firecracker, &slot);
         assert_eq!(
             firecracker[0].paste,
             r#"{"guest_mac":"06:00:ac:10:00:02","host_dev_name":"vm0","iface_id":"net0"}"#
         );
-        assert_eq!(firecracker[3].paste, "--netns /run/netns/slot-0042");
+        assert_eq!(firecracker[4].paste, "--netns /run/netns/slot-0042");
         let qemu = &lines(Vmm::Qemu, &slot)[0].paste;
         assert!(
             qemu.starts_with("ip netns exec slot-0042 qemu-system-") && qemu.contains("ifname=vm0,script=no,"),
             "{qemu}"
         );
         let cloud = &lines(Vmm::CloudHypervisor, &slot)[1].paste;
-        assert_eq!(cloud, "--net fd=3,mac=06:00:ac:10:00:02,num_queues=2");
+        assert_eq!(cloud, "ip netns exec slot-0042 cloud-hypervisor --net fd=3,mac=06:00:ac:10:00:02,num_queues=2");
     }
 }

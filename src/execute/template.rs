@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 
 use super::error::PassError;
+use super::messages;
 use crate::limits::PROCFS_SLOTS;
 use crate::netlink::observed::Link;
-use crate::netlink::{Socket, route};
+use crate::netlink::{Batch, Socket, route};
 use crate::sys::procfs::Procfs;
 use crate::sys::{fault, netns, thread};
 
@@ -23,7 +24,7 @@ use crate::sys::{fault, netns, thread};
 ///
 /// Some are the kernel's own default, and are set because a host may have another one, which would be handed on:
 /// kube-proxy lets 127.0.0.0/8 be routed, load balancers have ARP ignored.
-const SYSCTLS: [(&str, &str); 29] = [
+const SYSCTLS: [(&str, &str); 28] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
@@ -36,7 +37,6 @@ const SYSCTLS: [(&str, &str); 29] = [
     ("ipv6/conf/default/addr_gen_mode", "1"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
-    ("ipv6/conf/all/addr_gen_mode", "1"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
     ("ipv4/conf/all/proxy_arp", "0"),
@@ -66,6 +66,15 @@ const OFF: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "0"), ("ipv4/conf/de
 /// Besides, with and without IPv6 in the pool.
 const ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
 const NO_ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "0")];
+
+/// Loopback is there before the others are written, and takes over what IPv4's default is, but not IPv6's. Where they are
+/// handed on it begins with them: without these lines slots would differ by how they were made.
+const LOOPBACK6: [(&str, &str); 4] = [
+    ("ipv6/conf/lo/accept_ra", "0"),
+    ("ipv6/conf/lo/accept_redirects", "0"),
+    ("ipv6/conf/lo/dad_transmits", "0"),
+    ("ipv6/conf/lo/router_solicitations", "0"),
+];
 
 /// A namespace in which [`SYSCTLS`] are set.
 #[derive(Debug)]
@@ -164,14 +173,22 @@ pub fn sysctls() -> impl Iterator<Item = &'static str> {
 }
 
 fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
-    for (name, value) in wanted(ipv6, tunnels) {
+    let mut has_ipv6 = true;
+    for (name, value) in wanted(ipv6, tunnels).chain(LOOPBACK6) {
         match procfs.write(&format!("sys/net/{name}"), value) {
             Ok(()) => {}
-            Err(error) if is_without_ipv6(name, &error) => {}
+            Err(error) if is_without_ipv6(name, &error) => has_ipv6 = false,
             Err(error) => {
                 let path = PathBuf::from("/proc/sys/net").join(name);
                 return Err(PassError::File { call: "write", path, error });
             }
+        }
+    }
+    if has_ipv6 {
+        let mut batch = Batch::new();
+        route::generate_no_address(&mut batch, messages::LOOPBACK);
+        if let Some(refusal) = Socket::open()?.send(&mut batch)?.into_iter().next() {
+            return Err(PassError::RefusedAll { what: "the IPv6 addresses of loopback", refusal });
         }
     }
     // One, whatever their number: killed among them is killed before the namespace is kept.

@@ -176,6 +176,22 @@ pub fn forward(batch: &mut Batch, index: IfIndex) {
     batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), forwarding);
 }
 
+/// Has the kernel make no IPv6 address on the device by itself. Unlike the sysctl of the same name it looks after no address
+/// when it is set (inet6_set_link_af against addrconf_sysctl_addr_gen_mode, net/ipv6/addrconf.c). The kernel must have IPv6.
+pub fn generate_no_address(batch: &mut Batch, index: IfIndex) {
+    // linux/if_link.h
+    const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+    const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+    let family = u16::try_from(libc::AF_INET6).expect("10");
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.nest(libc::IFLA_AF_SPEC, |spec| {
+            spec.nest(family, |inet6| {
+                inet6.u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+            });
+        });
+    });
+}
+
 fn forwarding(a: &mut Attributes<'_>) {
     // linux/if_link.h: IFLA_INET_CONF; linux/ip.h: IPV4_DEVCONF_FORWARDING. inet_set_link_af, net/ipv4/devinet.c.
     const IFLA_INET_CONF: u16 = 1;

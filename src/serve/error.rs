@@ -56,7 +56,7 @@ pub enum ServeError {
     #[error(transparent)]
     Succession(#[from] SuccessionError),
     /// What the service manager handed over is of no use.
-    #[error("the socket that the service manager passed cannot be used: {0}")]
+    #[error("what the service manager passed ($LISTEN_FDS, $LISTEN_FDNAMES) cannot be used: {0}")]
     Activation(io::Error),
     /// Too few descriptors for the pool.
     #[error(

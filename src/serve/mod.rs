@@ -82,11 +82,13 @@ pub struct Begin {
 /// # Errors
 /// [`ServeError`]. Leases stay in any case.
 pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
+    // By number, so before anything is opened here that could have such a number.
+    let passed = Passed::take()?;
     let config = Arc::new(config);
     let place = if begin.replace { take_over(&config)? } else { None };
     let (_alone, lot) = match place {
         Some(place) => place,
-        None => (lock(&config)?, Lot::passed(&config)?),
+        None => (lock(&config)?, Lot::of(passed, &config)),
     };
     let up = begin.up;
     let before = Maps::open(&config.bpf_dir)?;
@@ -154,11 +156,11 @@ struct Lot {
 }
 
 impl Lot {
-    /// Takes what the service manager passed.
-    fn passed(config: &Config) -> Result<Self, ServeError> {
-        let Passed { listener, estate, connections } = Passed::take()?;
+    /// What the service manager passed.
+    fn of(passed: Passed, config: &Config) -> Self {
+        let Passed { listener, estate, connections } = passed;
         let listener = listener.map(|fd| Listener::of_manager(fd, &config.socket));
-        Ok(Self { listener, heritage: bequest::kept(estate, connections) })
+        Self { listener, heritage: bequest::kept(estate, connections) }
     }
 }
 

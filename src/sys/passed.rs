@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The descriptors with their names, close-on-exec. Whoever calls first has them; after that there are none.
+/// To be called before anything is opened: a number past what was passed is then open to nobody, and an error.
 ///
 /// # Errors
 /// Where `$LISTEN_FDS` or `$LISTEN_FDNAMES` contradict each other or what is open.

@@ -20,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns, unshare};
 use nix::sys::stat::{Mode, stat};
 use nix::sys::statfs::{FsType, fstatfs};
-use nix::unistd::{Pid, UnlinkatFlags, chdir, chroot, pivot_root, unlinkat};
+use nix::unistd::{Pid, UnlinkatFlags, chroot, fchdir, pivot_root, unlinkat};
 
 use crate::address;
 use crate::slot::SlotId;
@@ -204,18 +204,29 @@ impl Vault {
 
     /// On a thread of its own: a new mount namespace with nothing in it but an empty tmpfs. The copies of the host's
     /// mounts are dropped, or the vault would keep every file system of the host busy for good.
+    ///
+    /// In a chroot this thread's root is not its mount namespace's, and replacing that one would leave the host's files as
+    /// the vault's root to whoever enters it. Entering the namespace in which it is takes a thread to the true root.
     fn furnish(run_dir: &Path) -> Result<Self, VaultError> {
         let err = |call| failed(call, "the vault");
         unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).map_err(err("unshare for"))?;
         fault::point();
         let mount_namespace = open("/proc/thread-self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(err("open the mount namespace of"))?;
+        let own_root = open_root().map_err(failed("open", "/"))?;
+        let to_true_root = || setns(&mount_namespace, CloneFlags::CLONE_NEWNS).map_err(err("setns to"));
+        to_true_root()?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(err("make private for"))?;
+        // Back to where `run_dir` means what the caller means by it.
+        fchdir(&own_root).and_then(|()| chroot(".")).map_err(err("chroot for"))?;
         let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("netslot"), run_dir, Some("tmpfs"), quiet, Some("mode=0700")).map_err(err("mount the tmpfs of"))?;
         fault::point();
-        chdir(run_dir).map_err(err("chdir into"))?;
+        let tmpfs = open(run_dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(err("open the tmpfs of"))?;
+        to_true_root()?;
+        fchdir(&tmpfs).map_err(err("chdir into"))?;
         match pivot_root(".", ".") {
             Ok(()) => umount2(".", MntFlags::MNT_DETACH).map_err(err("umount the old root of"))?,
             // In an initramfs the root is the rootfs itself, which nothing can replace: cover it, as switch_root does.

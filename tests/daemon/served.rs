@@ -168,9 +168,14 @@ pub fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
 /// Names that are shown, and where they lead.
 pub fn names() -> Vec<(String, String)> {
     let dir = fs::read_dir("/run/netns").expect("listed").flatten();
+    let link = |entry: fs::DirEntry| match fs::read_link(entry.path()) {
+        // Gone since it was listed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        link => Some((entry.file_name(), link.expect("a link"))),
+    };
     let mut names: Vec<_> = dir
-        .map(|e| (e.file_name().to_string_lossy().into_owned(), fs::read_link(e.path()).expect("a link")))
-        .map(|(name, target)| (name, target.display().to_string()))
+        .filter_map(link)
+        .map(|(name, target)| (name.to_string_lossy().into_owned(), target.display().to_string()))
         .collect();
     names.sort();
     names

@@ -82,3 +82,17 @@ fn too_few_files_are_told_at_start_or_to_the_client_that_is_one_too_many() {
     served.until(|| bystander.status().expect("told").connections == 1, "the connections never went");
     assert_eq!(served.client().status().expect("told").slots, 4);
 }
+
+#[test]
+fn more_descriptors_announced_than_passed_are_refused_and_none_of_the_daemons_own_is_taken() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    world.json(&["up"]);
+    let serve = world.command(&["serve"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3>&-"]);
+    let ended = Ended::of(command.arg(serve.get_program()).args(serve.get_args()).output().expect("sh is there"));
+    ended.is_refused(1, &["what the service manager passed ($LISTEN_FDS", "Bad file descriptor"]);
+    // Its place is free, and nothing is in the way of the next.
+    assert_eq!(Served::start(&world, &["serve"]).stop(), 0);
+}

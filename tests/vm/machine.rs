@@ -63,7 +63,7 @@ impl Machine<'_> {
         }
         // Stalls are counted in the guest's time, which passes while the host runs others: three times the defaults.
         command.arg("-append").arg(format!(
-            "console=ttyS0 quiet loglevel=5 log_buf_len=4M panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=63 {}",
+            "console=ttyS0 quiet loglevel=5 log_buf_len=4M panic=-1 oops=panic rcupdate.rcu_cpu_stall_timeout=63 watchdog_thresh=30 {}",
             self.append
         ));
         command.args(self.more).stdin(Stdio::null()).stdout(Stdio::null());
@@ -101,11 +101,17 @@ impl Running {
             if told.lines().any(|told| told.trim_end() == line) {
                 return;
             }
-            let end = self.child.try_wait().expect("asked").map(|status| format!("QEMU ended with {status}"));
-            if let Some(why) = end.or_else(|| self.trouble(began)) {
-                panic!("no '{line}': {why}; {told}{}; logs: {}", self.read("qemu.log"), self.dir.display());
-            }
+            self.runs(began, &format!("no '{line}': {told}"));
             std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Fails with those words if it has ended, or should have.
+    #[track_caller]
+    pub fn runs(&mut self, began: Instant, otherwise: &str) {
+        let end = self.child.try_wait().expect("asked").map(|status| format!("QEMU ended with {status}"));
+        if let Some(why) = end.or_else(|| self.trouble(began)) {
+            panic!("{otherwise}: {why}; {}; logs: {}", self.read("qemu.log"), self.dir.display());
         }
     }
 

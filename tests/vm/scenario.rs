@@ -36,11 +36,10 @@ const MODULES: [&str; 17] = [
 pub struct Scenario {
     name: &'static str,
     line: Line,
-    without: Vec<&'static str>,
     commands: Vec<&'static str>,
-    programs: Vec<(PathBuf, &'static str)>,
-    files: Vec<(&'static str, Vec<u8>)>,
+    programs: Vec<(PathBuf, String)>,
     memory_mb: u32,
+    patience: Duration,
     append: String,
 }
 
@@ -51,11 +50,10 @@ impl Scenario {
         Self {
             name,
             line,
-            without: vec![],
             commands,
             programs: vec![],
-            files: vec![],
             memory_mb: 512,
+            patience: Duration::from_secs(300),
             append: String::new(),
         }
     }
@@ -72,13 +70,22 @@ impl Scenario {
         self
     }
 
+    /// With that file of this tree.
+    pub fn with_file(mut self, from: &str, to: &str) -> Self {
+        self.programs.push((Path::new(env!("CARGO_MANIFEST_DIR")).join(from), to.into()));
+        self
+    }
+
     /// With the test program of that name, built beside this one, which `suite.sh` runs; and what those run.
     pub fn with_test(mut self, name: &'static str) -> Self {
         match test_program(name) {
-            Ok(path) => self.programs.push((path, name)),
+            Ok(path) => self.programs.push((path, name.into())),
             Err(why) => panic!("cargo test --no-run --test {name}: {why}"),
         }
-        self.commands.extend(["ping", "nft", "tc", "bridge", "nsenter", "ethtool", "bpftool", "nstat"]);
+        self.commands.extend([
+            "ping", "nft", "tc", "bridge", "nsenter", "ethtool", "bpftool", "nstat", "setpriv", "prlimit", "unshare",
+        ]);
+        self.patience = Duration::from_secs(900);
         self.memory_mb = 1_024;
         self.append(&format!("suite={name}"))
     }
@@ -99,17 +106,14 @@ impl Scenario {
         image.file("init", 0o755, &script(&format!("{}.sh", self.name)));
         image.file("lib.sh", 0o644, &script("lib.sh"));
         image.program(&binary(), "usr/sbin/netslot");
+        image.symlink("usr/bin/netslot", "/usr/sbin/netslot");
         for name in &self.commands {
             image.command(name);
         }
         for (from, to) in &self.programs {
             image.program(from, to);
         }
-        for (path, data) in &self.files {
-            image.file(path, 0o644, data);
-        }
-        let modules: Vec<&str> = MODULES.into_iter().filter(|name| !self.without.contains(name)).collect();
-        image.modules(&kernel, &modules);
+        image.modules(&kernel, &MODULES);
         Ok((kernel, image.finish()))
     }
 
@@ -121,7 +125,7 @@ impl Scenario {
             memory_mb: self.memory_mb,
             append: &self.append,
             more: &[],
-            patience: Duration::from_secs(300),
+            patience: self.patience,
         };
         let words = self.append.split([' ', ',']).next().unwrap_or_default();
         let dir = packages::cache().join(format!("runs/{}-{words}-{:?}", self.name, self.line));

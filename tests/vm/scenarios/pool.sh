@@ -21,6 +21,7 @@ check "up makes 200 slots" netslot --json up
 echo "measured up of 200 slots: $(($(uptime_ms) - began)) ms"
 again() { netslot --json up | jq -c '[.created, .adopted, .repaired, .removed]'; }
 check "up again makes none" is '[0,200,0,0]' again
+check "each is as it was made" netslot verify
 check "the daemon serves them" serve
 check "a slot is leased" lease --tag first
 check "it is listed" is 1 count leased
@@ -28,8 +29,32 @@ check "the others are free" is 199 count free
 check "it is given back" give_back
 free_again() { [ "$(count free)" = 200 ]; }
 check "and is free again" until_true free_again
+remade() { grep -c "is quarantined" /run/serve.log; }
+check "being clean, and not made anew" is 0 remade
 check "the daemon ends when asked" stop TERM
 check "destroy takes all down" netslot destroy
+
+# In the host's first namespace the kernel hands settings on from slot to slot, as nowhere else: small pools of each kind.
+kind() {
+    configure "slots = 4
+$2"
+    check "$1: up" netslot up
+    check "$1: each is as it was made" netslot verify
+    check "$1: serve" serve
+    check "$1: a slot is leased" lease
+    check "$1: it is given back" give_back
+    four_free() { [ "$(count free)" = 4 ]; }
+    check "$1: and is free again" until_true four_free
+    check "$1: being clean, and not made anew" is 0 remade
+    check "$1: the daemon ends" stop TERM
+    check "$1: destroy" netslot destroy
+}
+[ $tunnel = off ] || kind geneve 'tunnel = "geneve"'
+[ $tunnel = off ] || kind "without tunnels" 'tunnel = "off"'
+kind "IPv6" "tunnel = \"$tunnel\"
+slot_cidr6 = \"fd00:6e73::/96\"
+guest.ip6 = \"fd00:6e73:1::2/64\"
+guest.gateway_ip6 = \"fd00:6e73:1::1\""
 devices() { ip -o link | grep -c ': slot'; }
 check "no device is left" is 0 devices
 finish
