@@ -11,6 +11,7 @@ mod served;
 
 mod daemon;
 mod errors;
+mod handover;
 mod loops;
 mod room;
 mod state;
