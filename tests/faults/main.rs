@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/frames.rs"]
+mod frames;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
@@ -15,3 +17,4 @@ mod handover;
 mod loops;
 mod room;
 mod state;
+mod upgrade;
