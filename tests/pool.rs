@@ -198,6 +198,31 @@ fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
 }
 
 #[test]
+fn a_slot_looks_the_same_whether_its_sysctls_were_handed_on_or_written() {
+    let Some(world) = World::new() else { return };
+    const INHERIT: &str = "/proc/sys/net/core/devconf_inherit_init_net";
+    for more in [
+        "",
+        "slot_cidr6 = \"fd00:6e73::/64\"\nguest.ip6 = \"fd00::2/64\"\nguest.gateway_ip6 = \"fd00::1\"",
+        "tunnel = \"off\"",
+    ] {
+        world.configure(&format!("slots = 1\n{more}"));
+        for made in ["3", "0"] {
+            let knob = world.host_knob(INHERIT, made);
+            world.json(&["up"]);
+            drop(knob);
+            // What it is held against is made in one way or the other, too.
+            for held_against in ["0", "3"] {
+                let _knob = world.host_knob(INHERIT, held_against);
+                let ended = world.netslot(&["verify"]);
+                assert_eq!(ended.code, 0, "{more}: made with {made}, held against {held_against}: {ended:?}");
+            }
+            world.json(&["destroy"]);
+        }
+    }
+}
+
+#[test]
 fn an_unbound_slot_is_silent() {
     let Some(world) = World::new() else { return };
     world.configure("slots = 1");

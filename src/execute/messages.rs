@@ -14,7 +14,7 @@ use crate::plan::{Part, SlotSpec};
 use crate::slot::IfIndex;
 
 /// Loopback is the first device of every namespace (loopback_net_init, drivers/net/loopback.c).
-const LOOPBACK: IfIndex = IfIndex(1);
+pub const LOOPBACK: IfIndex = IfIndex(1);
 
 const TUNNEL: IfIndex = IfIndex(TUNNEL_INDEX);
 

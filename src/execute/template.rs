@@ -1,6 +1,7 @@
 //! The template namespace: carries the sysctls that every slot's namespace starts with, and finds out whether this
 //! kernel hands them on. Writes sysctls; makes no device.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -9,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 
 use super::error::PassError;
+use super::messages::LOOPBACK;
 use crate::limits::PROCFS_SLOTS;
 use crate::netlink::observed::Link;
-use crate::netlink::{Socket, route};
+use crate::netlink::{Batch, Socket, route};
 use crate::sys::procfs::Procfs;
 use crate::sys::{fault, netns, thread};
 
@@ -23,7 +25,7 @@ use crate::sys::{fault, netns, thread};
 ///
 /// Some are the kernel's own default, and are set because a host may have another one, which would be handed on:
 /// kube-proxy lets 127.0.0.0/8 be routed, load balancers have ARP ignored.
-const SYSCTLS: [(&str, &str); 29] = [
+const SYSCTLS: [(&str, &str); 28] = [
     ("ipv4/ip_forward", "1"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
@@ -36,7 +38,6 @@ const SYSCTLS: [(&str, &str); 29] = [
     ("ipv6/conf/default/addr_gen_mode", "1"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
-    ("ipv6/conf/all/addr_gen_mode", "1"),
     ("ipv4/conf/all/route_localnet", "0"),
     ("ipv4/conf/default/route_localnet", "0"),
     ("ipv4/conf/all/proxy_arp", "0"),
@@ -54,6 +55,11 @@ const SYSCTLS: [(&str, &str); 29] = [
     ("ipv6/conf/all/proxy_ndp", "0"),
     ("ipv6/conf/default/proxy_ndp", "0"),
 ];
+
+/// Written to a device, or for all of them, it does more than to store it: loopback gets its address while it is down, and
+/// with that a route, when it is raised, that it has nowhere else (fixup_permanent_addr, net/ipv6/addrconf.c). So it is
+/// written for devices to come, and set on loopback by a message.
+const ADDR_GEN_MODE: &str = "addr_gen_mode";
 
 /// Besides, where all packets come and go by one device: its route is the way back.
 const STRICT: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "1"), ("ipv4/conf/default/rp_filter", "1")];
@@ -126,7 +132,11 @@ impl Template {
     pub fn make_namespace(&self) -> Result<(), PassError> {
         netns::enter(self.netns.as_fd()).map_err(failed("setns to the template namespace"))?;
         make_namespace()?;
-        if self.inherited { Ok(()) } else { write_all(&*self.procfs()?, self.ipv6, self.tunnels) }
+        if self.inherited {
+            return Ok(());
+        }
+        write_all(&*self.procfs()?, self.ipv6, self.tunnels)?;
+        quieten_loopback()
     }
 
     /// One whose chains of entries are short.
@@ -150,9 +160,16 @@ fn make_namespace() -> Result<(), PassError> {
 }
 
 /// The sysctls of a pool with or without IPv6 and tunnel devices.
-fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (Cow<'static, str>, &'static str)> {
     let filter = if tunnels { OFF } else { STRICT };
-    SYSCTLS.into_iter().chain(filter).chain(if ipv6 { ROUTER6 } else { NO_ROUTER6 })
+    let all = SYSCTLS.into_iter().chain(filter).chain(if ipv6 { ROUTER6 } else { NO_ROUTER6 });
+    // Loopback is there from the start, with what the namespace was born with: where that was not handed on, it has yet to
+    // be given what all devices after it begin with. Else a slot made in one way would not look like one made in the other.
+    let of_loopback = |(name, value): &(&str, &'static str)| {
+        let (family, key) = name.split_once("/conf/default/").filter(|(_, key)| *key != ADDR_GEN_MODE)?;
+        Some((Cow::Owned(format!("{family}/conf/lo/{key}")), *value))
+    };
+    all.clone().map(|(name, value)| (Cow::Borrowed(name), value)).chain(all.filter_map(move |s| of_loopback(&s)))
 }
 
 /// The names of the sysctls that a slot may be given, below /proc/sys/net, as far as a look at them is one. To look at
@@ -160,16 +177,16 @@ fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'st
 /// measured while slots were cleaned on two threads. Each device's own stands in its message.
 pub fn sysctls() -> impl Iterator<Item = &'static str> {
     let all = SYSCTLS.into_iter().chain(STRICT).chain(ROUTER6);
-    all.map(|(name, _)| name).filter(|name| !name.ends_with("addr_gen_mode"))
+    all.map(|(name, _)| name).filter(|name| !name.ends_with(ADDR_GEN_MODE))
 }
 
 fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError> {
     for (name, value) in wanted(ipv6, tunnels) {
         match procfs.write(&format!("sys/net/{name}"), value) {
             Ok(()) => {}
-            Err(error) if is_without_ipv6(name, &error) => {}
+            Err(error) if is_without_ipv6(&name, &error) => {}
             Err(error) => {
-                let path = PathBuf::from("/proc/sys/net").join(name);
+                let path = PathBuf::from("/proc/sys/net").join(&*name);
                 return Err(PassError::File { call: "write", path, error });
             }
         }
@@ -179,10 +196,20 @@ fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError
     Ok(())
 }
 
+/// Loopback's own address generation, in the calling thread's namespace; where the kernel has no IPv6 it needs none.
+fn quieten_loopback() -> Result<(), PassError> {
+    let mut batch = Batch::new();
+    route::make_no_address(&mut batch, LOOPBACK);
+    match Socket::open()?.send(&mut batch)?.into_iter().find(|refusal| refusal.errno != Errno::EAFNOSUPPORT) {
+        Some(refusal) => Err(PassError::RefusedAll { what: "switch loopback's address generation off", refusal }),
+        None => Ok(()),
+    }
+}
+
 fn are_inherited(procfs: &Procfs, ipv6: bool, tunnels: bool) -> bool {
     wanted(ipv6, tunnels).all(|(name, value)| match procfs.read(&format!("sys/net/{name}"), &mut [0; 64]) {
         Ok(found) => found.trim() == value,
-        Err(error) => is_without_ipv6(name, &error),
+        Err(error) => is_without_ipv6(&name, &error),
     })
 }
 

@@ -190,6 +190,22 @@ fn forwarding(a: &mut Attributes<'_>) {
     });
 }
 
+/// Has a device make no IPv6 address of its own. The sysctl of the same name does more: it makes loopback's at once, up or
+/// not (addrconf_sysctl_addr_gen_mode, net/ipv6/addrconf.c).
+pub fn make_no_address(batch: &mut Batch, index: IfIndex) {
+    // linux/if_link.h: IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE. inet6_set_link_af, net/ipv6/addrconf.c.
+    const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+    const NONE: u8 = 1;
+    let family = u16::try_from(libc::AF_INET6).expect("10");
+    batch.message(RTM_NEWLINK, 0, &link_header(index.0, 0, 0), |a| {
+        a.nest(libc::IFLA_AF_SPEC, |spec| {
+            spec.nest(family, |inet6| {
+                inet6.u8(IFLA_INET6_ADDR_GEN_MODE, NONE);
+            });
+        });
+    });
+}
+
 /// Deletes one device.
 pub fn delete_link(batch: &mut Batch, index: IfIndex) {
     batch.message(libc::RTM_DELLINK, 0, &link_header(index.0, 0, 0), |_| ());
@@ -508,6 +524,16 @@ mod tests {
             };
             assert_eq!(data, &expected);
         }
+    }
+
+    #[test]
+    fn address_generation_is_switched_off_and_the_flags_are_left() {
+        use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode};
+        let (_, message) = parsed(|b| make_no_address(b, IfIndex(1)));
+        let Route::NewLink(link) = message else { panic!("{message:?}") };
+        assert_eq!((link.header.index, link.header.change_mask), (1, LinkFlags::empty()));
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        assert_eq!(link.attributes, [LinkAttribute::AfSpecUnspec(vec![none])]);
     }
 
     #[test]

@@ -28,6 +28,8 @@ check "the others are free" is 199 count free
 check "it is given back" give_back
 free_again() { [ "$(count free)" = 200 ]; }
 check "and is free again" until_true free_again
+check "cleaned in place" is '' grep 'is quarantined' /run/serve.log
+check "every slot looks like one that nobody ever had" netslot verify
 check "the daemon ends when asked" stop TERM
 check "destroy takes all down" netslot destroy
 devices() { ip -o link | grep -c ': slot'; }
