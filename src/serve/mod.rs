@@ -16,6 +16,7 @@ mod estate;
 mod events;
 mod inbox;
 mod manager;
+mod peers;
 mod pool;
 mod publish;
 mod requests;

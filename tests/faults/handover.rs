@@ -10,10 +10,11 @@ use netslot_protocol::{LeaseId, Policy, State as SlotState, Text, reply};
 
 use crate::common::World;
 use crate::daemon::{Known, serves, spawned, stop, take_over, told};
-use crate::loops::{Table, all, changes_in, must, places};
+use crate::loops::{Table, all, changes_in, places, pool};
 use crate::served::{PATIENCE, Raw, SOCKET};
-use crate::state::{self, State};
+use crate::state::State;
 
+/// Of the pool.
 const SLOTS: u32 = 2;
 
 /// As good as not killed.
@@ -142,9 +143,6 @@ struct Relay<'w> {
 
 impl<'w> Relay<'w> {
     fn undisturbed(world: &'w World) -> Self {
-        state::cover_knobs();
-        world.configure(&format!("slots = {SLOTS}\nthreads = 1\nquotas.wait_ms_max = 300000\n"));
-        must(world, &["up"]);
         let mut known = Known::default();
         let ended = hand_over(world, [NEVER; 2], &mut known);
         assert!(ended.went_on, "{ended:?}");
@@ -168,7 +166,7 @@ impl<'w> Relay<'w> {
 
 #[test]
 fn a_newcomer_killed_after_any_change_loses_no_lease() {
-    let Some(world) = World::new() else { return };
+    let Some((world, _)) = pool("quotas.wait_ms_max = 300000") else { return };
     let mut relay = Relay::undisturbed(&world);
     let mut table = Table::new("serve --replace, the newcomer", relay.changes[1]);
     for n in places(relay.changes[1], 7) {
@@ -180,7 +178,7 @@ fn a_newcomer_killed_after_any_change_loses_no_lease() {
 
 #[test]
 fn an_old_daemon_killed_after_any_change_while_it_hands_over_loses_no_lease() {
-    let Some(world) = World::new() else { return };
+    let Some((world, _)) = pool("quotas.wait_ms_max = 300000") else { return };
     let mut relay = Relay::undisturbed(&world);
     let mut table = Table::new("serve, handing over", relay.changes[0]);
     // From its last change back to those that it makes before there is a newcomer.

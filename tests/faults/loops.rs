@@ -58,6 +58,16 @@ pub fn must(world: &World, args: &[&str]) {
     assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
 }
 
+/// Two slots, made on one thread, by that configuration besides; and all that there is then.
+pub fn pool(more: &str) -> Option<(World, State)> {
+    let world = World::new()?;
+    state::cover_knobs();
+    world.configure(&format!("slots = 2\nthreads = 1\n{more}"));
+    must(&world, &["up"]);
+    let whole = State::of(&world);
+    Some((world, whole))
+}
+
 /// What is told at the end.
 pub struct Table {
     what: &'static str,

@@ -6,6 +6,8 @@
 mod common;
 #[path = "../common/frames.rs"]
 mod frames;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
