@@ -10,8 +10,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use datapath_world::World;
 use datapath_world::private::has;
-use datapath_world::{World, inside};
+use datapath_world::private::inside;
 use etherparse::{Ipv4HeaderSlice, UdpSlice};
 use netslot::slot::IfIndex;
 use netslot::trace::watch::Places;
@@ -140,7 +141,8 @@ fn start(client: &Client, world: &World, slot: usize) -> Running {
     let line = format!("{OWN_FILES}{}", client.line);
     let own = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", &line];
     let log = fs::File::create(format!("/run/{}.out", client.name)).expect("a file");
-    let mut command = inside(&world.guests[slot], "unshare", &own);
+    let mut command = inside(&world.guests[slot], "unshare");
+    command.args(own);
     let child = command.stdin(Stdio::null()).stderr(log.try_clone().expect("a descriptor")).stdout(log);
     Running(child.spawn().expect("started"))
 }

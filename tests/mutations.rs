@@ -3,6 +3,8 @@
 
 #[path = "common/frames.rs"]
 mod built;
+#[path = "common/random.rs"]
+mod random;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
@@ -17,51 +19,34 @@ use netslot::rules::compile::{self, Order};
 use netslot::rules::image::Source;
 use netslot::rules::{Image, Object, Purpose, RulesError, Ruleset};
 use netslot_protocol::{Binding, Ip, LeaseId, Policy, Text, VERSION_MAX, frame, request};
+use random::Random;
 
 /// Mutations of each seed of each target; `MUTATIONS` says another number.
 const MUTATIONS: u64 = 500;
 
-/// SplitMix64: one seed, one stream, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `bound` − 1.
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).expect("small")).expect("below a usize")
-    }
-}
-
 /// Changes an input here and there: bits, numbers at their bounds, parts left out, doubled, and taken from another.
 fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
-    for _ in 0..=random.below(4) {
-        let at = random.below(input.len());
-        let end = at + random.below((input.len() - at).min(24) + 1);
-        match random.below(8) {
-            0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
-            1 if !input.is_empty() => input[at] = [0, 1, 4, 0x7f, 0x80, 0xff][random.below(6)],
+    for _ in 0..=random.place(4) {
+        let at = random.place(input.len());
+        let end = at + random.place((input.len() - at).min(24) + 1);
+        match random.place(8) {
+            0 if !input.is_empty() => input[at] ^= 1 << random.place(8),
+            1 if !input.is_empty() => input[at] = [0, 1, 4, 0x7f, 0x80, 0xff][random.place(6)],
             2 if input.len() - at >= 2 => {
-                input[at..at + 2].copy_from_slice(&[[0, 0], [0xff, 0xff], [3, 0]][random.below(3)])
+                input[at..at + 2].copy_from_slice(&[[0, 0], [0xff, 0xff], [3, 0]][random.place(3)])
             }
-            3 if input.len() - at >= 4 => input[at..at + 4].copy_from_slice(&[[0; 4], [0xff; 4]][random.below(2)]),
+            3 if input.len() - at >= 4 => input[at..at + 4].copy_from_slice(&[[0; 4], [0xff; 4]][random.place(2)]),
             4 => drop(input.drain(at..end)),
             5 => {
                 let part = input[at..end].to_vec();
                 input.splice(end..end, part);
             }
             6 => {
-                let from = random.below(other.len());
-                let to = from + random.below((other.len() - from).min(64) + 1);
+                let from = random.place(other.len());
+                let to = from + random.place((other.len() - from).min(64) + 1);
                 input.splice(at..end, other[from..to].iter().copied());
             }
-            _ => input.truncate(input.len() - random.below(input.len().min(40))),
+            _ => input.truncate(input.len() - random.place(input.len().min(40))),
         }
     }
 }
@@ -79,7 +64,7 @@ fn run((name, target): targets::Target, seeds: &[Vec<u8>]) {
         tried(seed);
         for _ in 0..mutations {
             let mut input = seed.clone();
-            let other = random.below(seeds.len());
+            let other = random.place(seeds.len());
             mutate(&mut random, &mut input, &seeds[other]);
             tried(&input);
         }

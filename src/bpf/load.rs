@@ -75,7 +75,7 @@ impl Datapath {
             let failed = |error| DatapathError::Program { name: program.name(), error: Box::new(error) };
             programs.push(SchedClassifier::from_pin(&path).map_err(failed)?);
         }
-        let Some(maps) = Maps::open(dir)?.filter(|maps| maps.is_even() && maps.slots() >= pinned.slots) else {
+        let Some(maps) = Maps::open_known(dir)?.filter(|maps| maps.is_even() && maps.slots() >= pinned.slots) else {
             return Ok(None);
         };
         Ok(Some(Self { dir: dir.into(), record: pinned, programs: Programs::Adopted(programs), maps }))

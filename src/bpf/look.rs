@@ -38,7 +38,7 @@ impl Look {
     /// wrote.
     pub fn open(dir: &Path) -> Result<Option<Self>, DatapathError> {
         let record = told::read(dir)?;
-        let Some(maps) = Maps::open(dir)? else { return Ok(None) };
+        let Some(maps) = Maps::open_known(dir)? else { return Ok(None) };
         Ok(Some(Self { record, records: Records(maps.cells()?), counters: maps.counters()? }))
     }
 

@@ -34,12 +34,17 @@ impl Maps {
     /// # Errors
     /// [`DatapathError::Layout`] for another version's that this one does not know; [`DatapathError::Missing`] where somebody else has taken one away.
     pub fn open(dir: &Path) -> Result<Option<Self>, DatapathError> {
+        // Before anything is made of what they hold.
+        told::read(dir)?;
+        Self::open_known(dir)
+    }
+
+    /// The same for a caller who has read what the programs were told, and so knows the layout.
+    pub(super) fn open_known(dir: &Path) -> Result<Option<Self>, DatapathError> {
         let has = |kind: &MapKind| pins::exists(&dir.join(kind.name));
         if !has(&pins::LEDGER)? && !has(&pins::CONFIG)? {
             return Ok(None);
         }
-        // Before anything is made of what they hold.
-        told::read(dir)?;
         let mut found = Vec::with_capacity(pins::STATE.len());
         let mut missing = None;
         for kind in &pins::STATE {

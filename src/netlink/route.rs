@@ -527,6 +527,16 @@ mod tests {
     }
 
     #[test]
+    fn address_generation_is_switched_off_and_the_flags_are_left() {
+        use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode};
+        let (_, message) = parsed(|b| generate_no_address(b, IfIndex(1)));
+        let Route::NewLink(link) = message else { panic!("{message:?}") };
+        assert_eq!((link.header.index, link.header.change_mask), (1, LinkFlags::empty()));
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        assert_eq!(link.attributes, [LinkAttribute::AfSpecUnspec(vec![none])]);
+    }
+
+    #[test]
     fn a_device_or_a_group_is_raised_by_flag_and_mask() {
         for (write, index) in [(raise as fn(&mut Batch, IfIndex), 5), (|b, _| raise_group(b, 9, false), 0)] {
             let (_, message) = parsed(|b| write(b, IfIndex(5)));

@@ -10,7 +10,8 @@ use nix::errno::Errno;
 
 use super::answer;
 use super::conversation::Conversation;
-use super::daemon::{Connection, Daemon, Peer, token};
+use super::daemon::{Daemon, token};
+use super::peers::{Connection, Peer};
 use crate::ledger::{self, HolderId, Owner};
 use crate::limits::ACCEPTS_PER_TURN;
 use crate::sys::{pidfd, seqpacket};

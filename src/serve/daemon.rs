@@ -1,30 +1,29 @@
 //! The loop: one thread, one mio poll, everything that concerns leases in it and nothing that waits. What each kind of
-//! event leads to stands in the files beside this one: `accept`, `requests`, `effects`, `results`.
+//! event leads to stands in the files beside this one: `accept`, `peers`, `requests`, `effects`,
+//! `results`.
 //!
 //! The lease path allocates nothing and makes no call but the socket's: all tables, buffers and queues are made at start,
 //! for the largest numbers that the configuration allows.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use netslot_abi::SlotState;
 use netslot_protocol::limits::FRAME_BYTES_MAX;
 use netslot_protocol::reply;
-use nix::errno::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::builder::Order;
-use super::conversation::Conversation;
 use super::error::ServeError;
 use super::events::Ring;
 use super::manager::{Counts, Manager};
+use super::peers::Peer;
 use super::publish::Publisher;
 use super::socket::Listener;
 use super::succession::Heir;
@@ -35,8 +34,8 @@ use crate::ledger::{Effects, HolderId, Lease, Ledger};
 use crate::limits::NAMES_PER_TURN;
 use crate::netlink;
 use crate::slot::SlotId;
+use crate::sys::clock;
 use crate::sys::outbox::Outbox;
-use crate::sys::{clock, seqpacket};
 
 /// Tokens of the single sources; connections have their holder's number, processes that and [`PROCESSES`].
 pub(super) mod token {
@@ -53,27 +52,6 @@ pub(super) mod token {
 
 /// Events taken from the kernel at once: what is left comes with the next poll.
 const EVENTS_AT_ONCE: usize = 1_024;
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub socket: OwnedFd,
-    /// Which of the connections that have had its holder's number.
-    pub serial: u64,
-    pub uid: u32,
-    pub talk: Conversation,
-    /// Stands in the queue of those that may have something to say.
-    pub queued: bool,
-}
-
-/// A holder as the loop knows it: its connection while there is one, its process while something depends on it.
-#[derive(Debug, Default)]
-pub(super) struct Peer {
-    pub connection: Option<Connection>,
-    pub process: Option<OwnedFd>,
-    /// The poll looks after the process.
-    pub watched: bool,
-}
 
 /// Something to do at a later time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -298,67 +276,6 @@ impl Daemon {
         ];
         let soonest = due.into_iter().flatten().min()?;
         Some(Duration::from_nanos(soonest.saturating_sub(clock::boottime_ns())))
-    }
-
-    /// Puts a connection among those that may have something to say.
-    pub fn enqueue(&mut self, number: usize) {
-        let Some(connection) = self.peers.get_mut(number).and_then(|peer| peer.connection.as_mut()) else { return };
-        if !connection.queued {
-            connection.queued = true;
-            let number = u32::try_from(number).expect("holders are numbered by u32");
-            self.ready.push_back(HolderId::at(number));
-        }
-    }
-
-    pub fn connection(&self, holder: HolderId) -> Option<&Connection> {
-        self.peers[holder.index()].connection.as_ref()
-    }
-
-    pub fn connection_mut(&mut self, holder: HolderId) -> Option<&mut Connection> {
-        self.peers[holder.index()].connection.as_mut()
-    }
-
-    /// Sends the first `len` bytes of the frame with those fds.
-    ///
-    /// # Errors
-    /// Those of [`seqpacket::send`]; EPIPE where the connection is to be closed anyway.
-    pub fn post<'a>(
-        &'a self,
-        holder: HolderId,
-        len: usize,
-        fds: impl ExactSizeIterator<Item = BorrowedFd<'a>>,
-    ) -> Result<(), Errno> {
-        match self.connection(holder) {
-            Some(connection) if !connection.talk.closing => {
-                seqpacket::send(&connection.socket, &self.frame[..len], fds)
-            }
-            _ => Err(Errno::EPIPE),
-        }
-    }
-
-    /// Marks a connection for its end; nothing more is sent to it.
-    pub fn close(&mut self, holder: HolderId) {
-        if let Some(connection) = self.connection_mut(holder)
-            && !connection.talk.closing
-        {
-            connection.talk.closing = true;
-            self.closings.push(holder);
-        }
-    }
-
-    /// Registers an fd with the poll.
-    pub fn watch_fd(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-        self.poll.registry().register(&mut SourceFd(&fd), token, interest)
-    }
-
-    /// Asks the poll to tell also when a connection takes more, or no longer.
-    pub fn watch_writable(&self, holder: HolderId, writable: bool) {
-        let Some(connection) = self.connection(holder) else { return };
-        let interest = if writable { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        let fd = connection.socket.as_raw_fd();
-        if let Err(error) = self.poll.registry().reregister(&mut SourceFd(&fd), Token(holder.index()), interest) {
-            log::warn!("epoll_ctl on a watching connection: {error}");
-        }
     }
 
     fn take_signals(&mut self) {

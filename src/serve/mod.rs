@@ -16,6 +16,7 @@ mod estate;
 mod events;
 mod inbox;
 mod manager;
+mod peers;
 mod pool;
 mod publish;
 mod requests;
@@ -67,6 +68,9 @@ use crate::sys::clock;
 use crate::sys::confine;
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::outbox::Outbox;
+
+/// How long a killed process may take to let go of everything, once it has let go of something.
+const DYING: Duration = Duration::from_secs(1);
 
 /// How a daemon begins.
 #[derive(Clone, Copy, Debug)]
@@ -133,17 +137,39 @@ fn take_over(config: &Config) -> Result<Option<(Lock, Lot)>, ServeError> {
     let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
     let mut lot = None;
     loop {
-        if lot.is_none()
-            && let Some((fd, heritage)) = succession::claim(&config.run_dir, &config.socket)?
-        {
-            let listener = Some(Listener::of_predecessor(fd, &config.socket));
-            lot = Some(Lot { listener, heritage: Some(heritage) });
+        if lot.is_none() {
+            match succession::claim(&config.run_dir, &config.socket) {
+                Ok(Some((fd, heritage))) => {
+                    let listener = Some(Listener::of_predecessor(fd, &config.socket));
+                    lot = Some(Lot { listener, heritage: Some(heritage) });
+                }
+                Ok(None) => {}
+                Err(SuccessionError::Ended) if is_gone(config)? => {
+                    log::warn!("the daemon that ran was killed while it handed over: its connections have ended");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         match lock(config) {
             Ok(lock) => return Ok(lot.map(|lot| (lock, lot))),
             // One that has handed over is a moment from letting go, and one that has just begun from being heard.
             Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether the daemon that ran has died: the kernel closes what it had one after the other, its lock a moment later than
+/// the talk.
+fn is_gone(config: &Config) -> Result<bool, LockError> {
+    let until = Instant::now() + DYING;
+    loop {
+        match lock(config) {
+            Ok(_) => return Ok(true),
+            Err(LockError::Held { .. }) if Instant::now() < until => std::thread::sleep(Duration::from_millis(1)),
+            Err(LockError::Held { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -11,7 +11,8 @@
 //!     waits for the end of it         ◀─      ends its workers, lets its lock go, and ends
 //!     recovers, as after a kill, and takes the connections
 //! ```
-//! Whatever goes wrong before "yours" leaves the running daemon serving as if nothing had been.
+//! Whatever goes wrong before "yours" leaves the running daemon serving as if nothing had been. Where that is what goes wrong,
+//! the successor finds its lock free and begins as after a kill.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -60,6 +61,9 @@ pub enum SuccessionError {
     /// It has said nothing in time, or something else.
     #[error("the running daemon {0}; it serves on")]
     Unheard(&'static str),
+    /// It has ended the talk, or has been killed in the middle of it.
+    #[error("the running daemon has ended the talk; it serves on")]
+    Ended,
     /// What it leaves cannot be taken over.
     #[error("what the running daemon leaves cannot be taken over, and it serves on: {0}")]
     Estate(#[from] EstateError),
@@ -78,7 +82,12 @@ pub enum SuccessionError {
 
 impl SuccessionError {
     fn call(call: &'static str) -> impl Fn(Errno) -> Self {
-        move |errno| Self::Call { call, error: errno.into() }
+        move |errno| {
+            if matches!(errno, Errno::EPIPE | Errno::ECONNRESET) {
+                return Self::Ended;
+            }
+            Self::Call { call, error: errno.into() }
+        }
     }
 }
 
@@ -253,7 +262,7 @@ fn hear(running: &OwnedFd, expected: &[u8], until: Instant) -> Result<Vec<OwnedF
     match said.strip_prefix(word::NO) {
         Some(why) => Err(SuccessionError::Refused(reason(why))),
         None if said == expected => Ok(fds),
-        None if said.is_empty() => Err(SuccessionError::Unheard("has ended the talk")),
+        None if said.is_empty() => Err(SuccessionError::Ended),
         None => Err(SuccessionError::Unheard("said something else than was expected")),
     }
 }

@@ -14,6 +14,8 @@ use netslot::slot::IfIndex;
 use netslot::sys::{netns, tap};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::private::inside;
+
 mod ioctl {
     use nix::libc;
     // linux/if_tun.h, group 'T'.
@@ -80,8 +82,7 @@ impl Guest {
 
     /// Runs a program in the guest.
     pub fn output(&self, program: &str, args: &[&str]) -> std::process::Output {
-        let netns = format!("--net=/proc/{}/fd/{}", std::process::id(), self.netns.as_raw_fd());
-        std::process::Command::new("nsenter").arg(netns).arg(program).args(args).output().expect("nsenter is there")
+        inside(&self.netns, program).args(args).output().expect("nsenter is there")
     }
 
     /// The same; it must succeed.

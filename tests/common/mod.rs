@@ -21,7 +21,7 @@ use netslot::sys::vault::Vault;
 use netslot_abi::{LedgerRecord, SlotState, ledger_flag};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use private::{Turn, private};
+use private::{Turn, inside, private};
 
 /// The host that a test has to itself, for as long as its thread lives.
 pub struct World {
@@ -107,19 +107,17 @@ impl World {
 
     /// Runs a program in a namespace; it must succeed.
     pub fn in_netns(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> String {
-        succeed(nsenter(netns).arg(program).args(args))
+        succeed(inside(netns, program).args(args))
     }
 
     /// A run of a program in a namespace, not started yet.
     pub fn command_in(&self, netns: &OwnedFd, program: &str) -> Command {
-        let mut command = nsenter(netns);
-        command.arg(program);
-        command
+        inside(netns, program)
     }
 
     /// Whether a program in a namespace succeeds.
     pub fn works_in(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> bool {
-        let output = nsenter(netns).arg(program).args(args).output().expect("nsenter is there");
+        let output = inside(netns, program).args(args).output().expect("nsenter is there");
         output.status.success()
     }
 
@@ -236,12 +234,6 @@ pub fn binary() -> PathBuf {
 
 fn namespace() -> OwnedFd {
     netslot::sys::netns::current().expect("this thread's namespace")
-}
-
-fn nsenter(netns: &OwnedFd) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd()));
-    command
 }
 
 #[track_caller]

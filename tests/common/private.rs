@@ -1,6 +1,8 @@
 //! Private namespaces for a test: its thread's own mounts and network, taken by one test at a time.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::mount::{MsFlags, mount};
@@ -24,6 +26,13 @@ pub fn private() -> Option<Turn> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a /run of its own");
     Some(turn)
+}
+
+/// A run of a program in a network namespace, not started yet.
+pub fn inside(netns: &OwnedFd, program: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd())).arg(program);
+    command
 }
 
 /// Says that a test did not run, and why; where tests must run, it fails instead.

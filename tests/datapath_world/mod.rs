@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod exchange;
+#[path = "../common/maps.rs"]
+mod maps;
 #[path = "../common/private.rs"]
 pub mod private;
 
@@ -19,7 +21,7 @@ use netslot::slot::{IfIndex, SlotId};
 use netslot::sys::netns::{self, within};
 use netslot_abi::{BindingRecord, CounterRecord, LedgerRecord, SlotState};
 use nix::mount::{MsFlags, mount};
-use private::{Turn, private};
+use private::{Turn, inside, private};
 
 pub const HOST: &str = "198.51.100.2";
 pub const NETWORK: &str = "198.51.100.1";
@@ -104,7 +106,7 @@ impl World {
         for slot in SlotId::first(config.slots) {
             make_slot(slot);
         }
-        let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
+        let (store, counters) = maps::state(&datapath);
         Some(Self { network, slots, guests, datapath, bpf_dir, store, counters, _files: files, _turn: turn })
     }
 
@@ -202,12 +204,12 @@ impl World {
     }
 
     pub fn works_in(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> bool {
-        let mut command = inside(netns, program, args);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("nsenter is there").success()
+        let mut command = inside(netns, program);
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("nsenter is there").success()
     }
 
     pub fn output_in(&self, netns: &OwnedFd, program: &str, args: &[&str]) -> String {
-        let output = inside(netns, program, args).output().expect("nsenter is there");
+        let output = inside(netns, program).args(args).output().expect("nsenter is there");
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
@@ -224,12 +226,6 @@ impl World {
         let count = std::fs::read_to_string("/proc/thread-self/root/proc/sys/net/netfilter/nf_conntrack_count").ok()?;
         count.trim().parse().ok()
     }
-}
-
-pub fn inside(netns: &OwnedFd, program: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd())).arg(program).args(args);
-    command
 }
 
 /// The calling thread's namespace, known to `ip` by that name.
@@ -292,9 +288,4 @@ fn make_slot(slot: SlotId) {
     ] {
         ip(&line);
     }
-}
-
-fn store(datapath: &Datapath) -> MapStore {
-    let cells = datapath.maps().cells().expect("mapped");
-    datapath.maps().store(cells.into()).expect("the tenants' map")
 }

@@ -19,12 +19,72 @@ const NETWORK: Binding =
 
 /// What a client knows of its leases: true where it is bound, and what it was told nothing about.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     held: BTreeMap<u32, (u64, bool)>,
     /// It asked for leases and got no answer.
     asking: bool,
-    /// It asked for something to become of this one and got no answer.
-    changing: Option<LeaseId>,
+    /// It asked for something to become of these and got no answer.
+    changing: Vec<LeaseId>,
+}
+
+impl Known {
+    /// Leases; what is passed with the leases is closed at once.
+    pub fn lease(&mut self, client: &mut Client, options: &LeaseOptions<'_>) -> Result<Vec<LeaseId>, ClientError> {
+        self.asking = true;
+        let ids: Vec<LeaseId> = client.lease(options)?.iter().map(|lease| lease.id).collect();
+        self.asking = false;
+        ids.iter().for_each(|id| self.granted(*id));
+        Ok(ids)
+    }
+
+    /// It was told of a lease.
+    pub fn granted(&mut self, id: LeaseId) {
+        let before = self.held.insert(id.slot, (id.generation, false));
+        assert_eq!(before, None, "slot {} is leased twice", id.slot);
+    }
+
+    /// Asks for something to become of a lease, which may be done or not if no answer comes.
+    fn change<T>(&mut self, id: LeaseId, ask: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
+        self.changing.push(id);
+        let answer = ask()?;
+        self.changed(id);
+        Ok(answer)
+    }
+
+    fn changed(&mut self, id: LeaseId) {
+        self.changing.retain(|changing| *changing != id);
+    }
+
+    /// Releases a lease.
+    pub fn release(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
+        self.held.remove(&id.slot);
+        self.change(id, || client.release(id))
+    }
+
+    /// The same by closing the connection that it ends with; its slot is leased again by another.
+    pub fn close(&mut self, holder: Option<Client>, id: LeaseId, client: &mut Client) -> Result<(), ClientError> {
+        self.held.remove(&id.slot);
+        self.changing.push(id);
+        drop(holder);
+        let again = self.lease(client, &LeaseOptions { wait: PATIENCE, ..LeaseOptions::default() })?;
+        assert_eq!(again[0].slot, id.slot, "all others are leased");
+        self.changed(id);
+        Ok(())
+    }
+
+    /// Binds a lease that is held.
+    pub fn bind(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
+        self.change(id, || client.bind(id, NETWORK))?;
+        self.held.insert(id.slot, (id.generation, true));
+        Ok(())
+    }
+
+    /// The other way round.
+    pub fn unbind(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
+        self.change(id, || client.unbind(id))?;
+        self.held.insert(id.slot, (id.generation, false));
+        Ok(())
+    }
 }
 
 /// What the client does, as far as the daemon lives.
@@ -40,21 +100,10 @@ fn load(known: &mut Known) -> Result<(), ClientError> {
             policy: Policy::Explicit,
             ..LeaseOptions::default()
         };
-        known.asking = true;
-        let leases = client.lease(&options)?;
-        known.asking = false;
-        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
-        known.held.extend(ids.iter().map(|id| (id.slot, (id.generation, false))));
-        drop(leases);
-        known.changing = Some(ids[0]);
-        client.bind(ids[0], NETWORK)?;
-        known.changing = None;
-        known.held.insert(ids[0].slot, (ids[0].generation, true));
+        let ids = known.lease(&mut client, &options)?;
+        known.bind(&mut client, ids[0])?;
         for id in ids {
-            known.changing = Some(id);
-            known.held.remove(&id.slot);
-            client.release(id)?;
-            known.changing = None;
+            known.release(&mut client, id)?;
         }
     }
     Ok(())
@@ -63,17 +112,33 @@ fn load(known: &mut Known) -> Result<(), ClientError> {
 /// Starts a daemon that is to be killed after so many changes, and uses it until it is, or until nothing is left to do,
 /// when it is told to stop.
 fn use_until_killed(world: &World, args: &[&str], changes: u64, known: &mut Known) -> String {
-    let mut command = with_fault(world, args, changes);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut child = spawned(world, args, changes);
     if serves(&mut child) && load(known).is_ok() {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a child that is not reaped");
+        stop(&child);
     }
+    told(child)
+}
+
+/// Starts a daemon that is to be killed after so many changes.
+pub fn spawned(world: &World, args: &[&str], changes: u64) -> Child {
+    let mut command = with_fault(world, args, changes);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started")
+}
+
+/// Tells a daemon that is not reaped to stop.
+pub fn stop(child: &Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a child that is not reaped");
+}
+
+/// What it has told at its end, however it ends.
+pub fn told(child: Child) -> String {
     let output = child.wait_with_output().expect("ended");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn serves(child: &mut Child) -> bool {
+/// Whether it came to serve.
+pub fn serves(child: &mut Child) -> bool {
     while Client::connect(SOCKET.as_ref()).is_err() {
         if child.try_wait().expect("asked").is_some() {
             return false;
@@ -84,7 +149,7 @@ fn serves(child: &mut Child) -> bool {
 }
 
 /// The next daemon: holds what it says against what the client was told, then stops it in order.
-fn take_over(world: &World, known: &mut Known, when: &str) {
+pub fn take_over(world: &World, known: &mut Known, when: &str) {
     let served = Served::start(world, &["serve"]);
     settle(&served, known, when);
     let up = world.netslot(&["up"]);
@@ -94,6 +159,7 @@ fn take_over(world: &World, known: &mut Known, when: &str) {
 
 /// Holds what a daemon says against what the client was told, and gives everything back.
 fn settle(served: &Served<'_>, known: &mut Known, when: &str) {
+    let slots = u32::try_from(served.world.slots().len()).expect("few");
     let list = served.client().list().expect("a list");
     for slot in list.slots.iter().filter(|slot| slot.state == SlotState::Leased) {
         let id = LeaseId { slot: slot.slot, generation: slot.generation };
@@ -101,16 +167,16 @@ fn settle(served: &Served<'_>, known: &mut Known, when: &str) {
         match known.held.remove(&slot.slot) {
             Some((generation, was_bound)) => {
                 assert_eq!(slot.generation, generation, "{when}: slot {} was leased to another", slot.slot);
-                assert!(bound == was_bound || known.changing == Some(id), "{when}: {slot:?}, bound: {was_bound}");
+                assert!(bound == was_bound || known.changing.contains(&id), "{when}: {slot:?}, bound: {was_bound}");
             }
-            None if known.changing == Some(id) => {}
+            None if known.changing.contains(&id) => {}
             None => panic!("{when}: leased, and nobody was told of it (asking: {}): {slot:?}", known.asking),
         }
         served.client().release(id).expect("this user's");
     }
     assert!(known.held.is_empty(), "{when}: lost: {:?}", known.held);
     *known = Known::default();
-    (0..SLOTS).for_each(|slot| served.wait_for(slot, SlotState::Free));
+    (0..slots).for_each(|slot| served.wait_for(slot, SlotState::Free));
 }
 
 #[test]

@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{Ended, World};
-use crate::loops::{all, must};
+use crate::loops::{all, must, pool};
 use crate::served::{PATIENCE, SOCKET, Served};
-use crate::state::{self, State};
+use crate::state::State;
 
 /// Calls of a class, and what the kernel may say to them.
 const CLASSES: [(&str, &[&str]); 8] = [
@@ -63,11 +63,7 @@ fn is_told(ended: &Ended, what: &str) {
 
 #[test]
 fn a_pass_that_the_kernel_refuses_something_is_finished_by_the_next() {
-    let Some(world) = World::new() else { return };
-    state::cover_knobs();
-    world.configure("slots = 2\nthreads = 1");
-    must(&world, &["up"]);
-    let whole = State::of(&world);
+    let Some((world, whole)) = pool("") else { return };
     must(&world, &["destroy"]);
     let bare = State::of(&world);
     let (mut runs, mut ends) = (0, 0);
@@ -109,10 +105,7 @@ fn use_it(patience: Duration) -> Result<(), ClientError> {
 
 #[test]
 fn a_daemon_that_the_kernel_refuses_something_says_so_and_loses_nothing() {
-    let Some(world) = World::new() else { return };
-    state::cover_knobs();
-    world.configure("slots = 2\nthreads = 1\nquotas.wait_ms_max = 300000\n");
-    must(&world, &["up"]);
+    let Some((world, _)) = pool("quotas.wait_ms_max = 300000") else { return };
     assert_eq!(Served::start(&world, &["serve"]).stop(), 0);
     let rest = State::of(&world);
     let (mut runs, mut ends) = (0, 0);

@@ -20,7 +20,7 @@ pub fn places(changes: u64, sample: u64) -> Vec<u64> {
 }
 
 /// Runs the binary until it is killed after so many changes, or ends before that.
-fn killed_after(world: &World, args: &[&str], changes: u64) -> bool {
+pub fn killed_after(world: &World, args: &[&str], changes: u64) -> bool {
     let output = with_fault(world, args, changes).output().expect("started");
     is_killed(args, changes, &output)
 }
@@ -41,7 +41,7 @@ fn is_killed(args: &[&str], changes: u64, output: &Output) -> bool {
 }
 
 /// How many changes the command makes when nothing disturbs it.
-fn changes(world: &World, args: &[&str]) -> u64 {
+pub fn changes(world: &World, args: &[&str]) -> u64 {
     let ended = Ended::of(with_fault(world, args, 1_000_000).output().expect("started"));
     assert_eq!(ended.code, 0, "{ended:?}");
     changes_in(&ended.stderr)
@@ -56,6 +56,16 @@ pub fn changes_in(stderr: &str) -> u64 {
 pub fn must(world: &World, args: &[&str]) {
     let ended = world.netslot(args);
     assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
+}
+
+/// Two slots, made on one thread, by that configuration besides; and all that there is then.
+pub fn pool(more: &str) -> Option<(World, State)> {
+    let world = World::new()?;
+    state::cover_knobs();
+    world.configure(&format!("slots = 2\nthreads = 1\n{more}"));
+    must(&world, &["up"]);
+    let whole = State::of(&world);
+    Some((world, whole))
 }
 
 /// What is told at the end.

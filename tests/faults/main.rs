@@ -5,12 +5,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/frames.rs"]
+mod frames;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
 
 mod daemon;
 mod errors;
+mod handover;
 mod loops;
 mod room;
 mod state;
+mod upgrade;

@@ -6,17 +6,13 @@ use netslot_protocol::client::LeaseOptions;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::common::{Ended, World};
-use crate::loops::must;
+use crate::loops::{must, pool};
 use crate::served::Served;
 use crate::state::{self, RUN_DIR, State};
 
 #[test]
 fn a_pass_with_too_little_memory_says_so_and_the_next_one_finishes() {
-    let Some(world) = World::new() else { return };
-    state::cover_knobs();
-    world.configure("slots = 2\nthreads = 1");
-    must(&world, &["up"]);
-    let whole = State::of(&world);
+    let Some((world, whole)) = pool("") else { return };
     must(&world, &["destroy"]);
     let mut ends = 0;
     // From too little to begin with to enough, in KiB of address space.

@@ -1,14 +1,15 @@
 //! A table of dirt: whatever a guest, a VMM, or root in the namespace can leave, one kind each. After the release the slot
 //! is free and as it was made: set back in place, or made anew where only that helps.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::process::{Child, Stdio};
 
 use netslot_protocol::client::{Client, Lease, LeaseOptions};
 use netslot_protocol::{Policy, State};
 use nix::libc;
 
 use crate::common::World;
+use crate::common::private::inside;
 use crate::served::{PATIENCE, Served, lease};
 
 /// What becomes of the slot.
@@ -204,8 +205,7 @@ struct Left(Child);
 
 impl Left {
     fn start(netns: &OwnedFd, program: &str, args: &[&str]) -> Self {
-        let netns = format!("--net=/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
-        let child = Command::new("nsenter").arg(netns).arg(program).args(args).stdin(Stdio::null()).spawn();
+        let child = inside(netns, program).args(args).stdin(Stdio::null()).spawn();
         Self(child.expect("started"))
     }
 }

@@ -4,6 +4,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/frames.rs"]
+mod frames;
+#[path = "../common/random.rs"]
+mod random;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
@@ -11,5 +15,6 @@ mod served;
 mod tap_ioctls;
 
 mod dirt;
+mod flood;
 mod reuse;
 mod verify;

@@ -18,31 +18,12 @@ use netslot_protocol::client::LeaseOptions;
 use nix::libc;
 
 use crate::common::World;
+use crate::random::Random;
 use crate::served::{PATIENCE, Served};
 use crate::tap_ioctls as ioctl;
 
 const REUSES: u64 = 100;
 const SLOTS: u32 = 4;
-
-/// Numbers from a seed (splitmix64): a failure is told with the seed, and comes again.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn one_in(&mut self, many: u64) -> bool {
-        self.next().is_multiple_of(many)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-}
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))

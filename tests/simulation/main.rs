@@ -9,6 +9,8 @@
 //! `NETSLOT_SIM_SEED=n` replays one seed, `NETSLOT_SIM_SEEDS=n` and `NETSLOT_SIM_STEPS=n` run more of them or longer ones.
 
 mod model;
+#[path = "../common/random.rs"]
+mod random;
 mod store;
 mod world;
 

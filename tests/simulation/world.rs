@@ -13,33 +13,8 @@ use netslot::slot::{Generation, SlotId};
 use netslot_abi::{LedgerRecord, SlotState, ledger_flag};
 
 use crate::model::{Answer, Connection, Entry, Model, Waiter};
+use crate::random::Random;
 use crate::store::{Crash, FragileStore, Machine};
-
-/// SplitMix64: one seed, one stream, on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// 0 to `bound` − 1.
-    fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound.max(1))).expect("below a u32")
-    }
-
-    fn one_in(&mut self, n: u32) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        from.get(self.below(u32::try_from(from.len()).expect("few")) as usize).copied()
-    }
-}
 
 /// What a run got to see.
 #[derive(Debug, Default)]

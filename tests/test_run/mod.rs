@@ -2,6 +2,8 @@
 //! loader and the real maps; one packet at a time.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../common/maps.rs"]
+mod maps;
 #[path = "../common/private.rs"]
 pub mod private;
 
@@ -106,7 +108,7 @@ impl Bench {
             underlay_v6: Some(UNDERLAY6.into()),
         };
         let datapath = Datapath::open(&files.path().join("netslot"), &settings.record()).expect("loaded");
-        let (store, counters) = (store(&datapath), datapath.maps().counters().expect("counters"));
+        let (store, counters) = maps::state(&datapath);
         Some(Self { datapath, store, counters, _files: files, _turn: turn })
     }
 
@@ -253,9 +255,4 @@ pub fn geneve6(remote: [u8; 16], vni: u32, inner: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(GUEST_MAC, GATEWAY_MAC).ipv6(remote, UNDERLAY6, 64).udp(50_000, 6_081);
     builder.write(&mut frame, &tunnelled(vni, 0, inner)).expect("a frame");
     frame
-}
-
-fn store(datapath: &Datapath) -> MapStore {
-    let cells = datapath.maps().cells().expect("mapped");
-    datapath.maps().store(cells.into()).expect("the tenants' map")
 }

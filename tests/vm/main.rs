@@ -57,6 +57,12 @@ fn what_an_early_boot_lacks_is_named_and_stops_nothing_else() {
 }
 
 #[test]
+#[ignore = "minutes: make test-vm"]
+fn a_daemon_short_of_memory_serves_or_is_killed_and_no_lease_is_lost() {
+    Scenario::new("memory", Line::V6_12).run();
+}
+
+#[test]
 #[ignore = "a second kernel: make test-vm"]
 fn the_programs_pass_their_tests_on_6_1() {
     // Taking a tunnel's headers off takes BPF_F_ADJ_ROOM_DECAP_L3_IPV4 and _IPV6, which 6.3 brought; netslot check says so.

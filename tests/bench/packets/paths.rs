@@ -12,7 +12,8 @@ use netslot::config::Forward;
 use netslot::sys::netns::within;
 use serde_json::{Value, json};
 
-use crate::datapath_world::{NETWORK, World, inside};
+use crate::datapath_world::private::inside;
+use crate::datapath_world::{NETWORK, World};
 use crate::{percentile, println_json, sorted};
 
 const WAYS: [&str; 3] = ["stack", "redirect", "masquerade twice"];
@@ -94,12 +95,13 @@ fn round_trips(from: &OwnedFd, to: &OwnedFd, rounds: usize) -> Vec<f64> {
 
 /// Gbit per second of one TCP stream.
 fn transfer(world: &World, seconds: u32, more: &[&str]) -> f64 {
-    let mut server = inside(&world.network, "iperf3", &["-s", "-1", "-B", NETWORK]);
+    let mut server = inside(&world.network, "iperf3");
+    server.args(["-s", "-1", "-B", NETWORK]);
     let mut server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("iperf3 is there");
     thread::sleep(Duration::from_millis(300));
     let seconds = seconds.to_string();
     let args = [&["-c", NETWORK, "-t", &seconds, "-J"], more].concat();
-    let told = inside(&world.guests[0], "iperf3", &args).output().expect("iperf3 is there");
+    let told = inside(&world.guests[0], "iperf3").args(args).output().expect("iperf3 is there");
     server.wait().expect("it ends with its client");
     let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
     told["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_else(|| panic!("{told}")) / 1e9
