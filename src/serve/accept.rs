@@ -1,6 +1,5 @@
 //! Connections come and go; part of the [`Daemon`].
 
-use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use mio::{Interest, Token};
@@ -10,16 +9,11 @@ use nix::errno::Errno;
 
 use super::answer;
 use super::conversation::Conversation;
-use super::daemon::{Daemon, token};
-use super::peers::{Connection, Peer};
+use super::daemon::{Daemon, spare_fd, token};
+use super::peer::{Connection, Peer};
 use crate::ledger::{self, HolderId, Owner};
 use crate::limits::ACCEPTS_PER_TURN;
 use crate::sys::{pidfd, seqpacket};
-
-/// An fd to give up when there are no others.
-pub(super) fn spare_fd() -> Option<OwnedFd> {
-    File::open("/dev/null").map(OwnedFd::from).ok()
-}
 
 impl Daemon {
     /// Takes connections, until there are none or others have waited long enough.

@@ -173,7 +173,7 @@ impl Daemon {
         let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
         loop {
             self.take_results();
-            let busy = |peer: &super::peers::Peer| peer.connection.as_ref().is_some_and(|c| c.talk.busy);
+            let busy = |peer: &super::peer::Peer| peer.connection.as_ref().is_some_and(|c| c.talk.busy);
             if !self.peers.iter().any(busy) {
                 return true;
             }

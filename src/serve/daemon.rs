@@ -6,6 +6,7 @@
 //! for the largest numbers that the configuration allows.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::builder::Order;
 use super::error::ServeError;
 use super::events::Ring;
 use super::manager::{Counts, Manager};
-use super::peers::Peer;
+use super::peer::Peer;
 use super::publish::Publisher;
 use super::socket::Listener;
 use super::succession::Heir;
@@ -174,7 +175,7 @@ impl Daemon {
             watchers: Vec::with_capacity(holders),
             ready: VecDeque::with_capacity(holders),
             accepting: true,
-            spare_fd: super::accept::spare_fd(),
+            spare_fd: spare_fd(),
             undo: Vec::with_capacity(slots),
             closings: Vec::with_capacity(holders),
             orphans: Vec::new(),
@@ -327,4 +328,9 @@ impl Daemon {
         self.publisher.close();
         self.heir
     }
+}
+
+/// An fd to give up when there are no others.
+pub(super) fn spare_fd() -> Option<OwnedFd> {
+    File::open("/dev/null").map(OwnedFd::from).ok()
 }

@@ -2,37 +2,16 @@
 //! of the [`Daemon`].
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use nix::errno::Errno;
 
-use super::conversation::Conversation;
 use super::daemon::Daemon;
+use super::peer::Connection;
 use crate::ledger::HolderId;
 use crate::sys::seqpacket;
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub socket: OwnedFd,
-    /// Which of the connections that have had its holder's number.
-    pub serial: u64,
-    pub uid: u32,
-    pub talk: Conversation,
-    /// Stands in the queue of those that may have something to say.
-    pub queued: bool,
-}
-
-/// A holder as the loop knows it: its connection while there is one, its process while something depends on it.
-#[derive(Debug, Default)]
-pub(super) struct Peer {
-    pub connection: Option<Connection>,
-    pub process: Option<OwnedFd>,
-    /// The poll looks after the process.
-    pub watched: bool,
-}
 
 impl Daemon {
     /// Puts a connection among those that may have something to say.
