@@ -11,6 +11,7 @@ use netslot_abi::ConfigRecord;
 use zerocopy::IntoBytes as _;
 
 use super::error::DatapathError;
+use super::layout::{self, Fate};
 use super::{Maps, OBJECT, Program, pins, told};
 use crate::sys::{bpf, thread};
 
@@ -85,7 +86,13 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         // The programs touch no kernel structure, so the kernel's own types are not needed.
         loader.btf(None);
-        let old = Maps::open(dir)?;
+        let pinned = told::read(dir)?;
+        let old = Maps::open_known(dir)?;
+        if let (Some(pinned), Some(old)) = (&pinned, &old)
+            && let Fate::Migrate(step) = layout::fate(pinned.layout_version)
+        {
+            old.migrate(step)?;
+        }
         let slots = old.as_ref().map_or(record.slots, |old| old.slots().max(record.slots));
         // An array cannot grow: larger ones get what the old ones hold, and take their place with the new programs.
         let outgrown = old.filter(|old| !old.is_even() || old.slots() < record.slots);

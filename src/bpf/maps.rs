@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray};
+use netslot_abi::LAYOUT_VERSION;
 
 use super::error::DatapathError;
+use super::layout::Step;
 use super::pins::{self, MapKind};
 use super::told;
 use super::views::{Counters, MapCells, MapStore, Tenants};
@@ -60,13 +62,30 @@ impl Maps {
         }
     }
 
-    /// Whether the programs that run are pinned beside them: not so where a pass was killed before it had hung them
-    /// everywhere, and they may still work on maps that these have replaced.
+    /// Whether the programs that run are pinned beside them, and are of this layout: not so where a pass was killed before
+    /// it had hung them everywhere, and they may still work on maps that these have replaced; and where an older version's
+    /// pass was the last.
     ///
     /// # Errors
-    /// [`DatapathError::Call`].
+    /// [`DatapathError`].
     pub fn are_settled(&self) -> Result<bool, DatapathError> {
-        pins::exists(&self.dir.join(pins::CONFIG.name))
+        Ok(told::read(&self.dir)?.is_some_and(|record| record.layout_version == LAYOUT_VERSION))
+    }
+
+    /// Takes a step of [`layout`](super::layout) for every slot. Nobody may be leasing meanwhile; packets may be passing.
+    ///
+    /// # Errors
+    /// [`DatapathError::Mmap`].
+    pub(super) fn migrate(&self, step: Step) -> Result<(), DatapathError> {
+        let mut records = Records(self.cells()?);
+        for slot in SlotId::first(self.slots) {
+            let older = records.ledger(slot);
+            let record = step(older, &records.binding(slot));
+            if record != older {
+                records.store_ledger(slot, &record);
+            }
+        }
+        Ok(())
     }
 
     /// In the order of [`pins::STATE`].

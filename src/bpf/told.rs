@@ -11,7 +11,8 @@ use super::{layout, pins};
 /// What the programs were told; `None` where none are pinned.
 ///
 /// # Errors
-/// [`DatapathError`]: EACCES or EPERM for other users than root, [`DatapathError::Layout`] for what another version wrote.
+/// [`DatapathError`]: EACCES or EPERM for other users than root, [`DatapathError::Layout`] for what a version wrote that this
+/// one does not know.
 pub fn read(dir: &Path) -> Result<Option<ConfigRecord>, DatapathError> {
     let Some(data) = pins::open(dir, &pins::CONFIG)? else { return Ok(None) };
     let failed = pins::CONFIG.failed(dir);

@@ -22,8 +22,11 @@ pub enum ServeError {
     /// There is nothing to serve.
     #[error("there is no pool below {}: run 'netslot up' first, or 'netslot serve --up'", .0.display())]
     NoPool(PathBuf),
-    /// A pass was killed before the programs hung everywhere.
-    #[error("the pool's last pass did not end: run 'netslot up', or 'netslot serve --up'")]
+    /// A pass was killed before the programs hung everywhere, or they are an older version's.
+    #[error(
+        "the pool's last pass did not end, or was an older version's: run 'netslot up' (it keeps leases), or 'netslot \
+         serve --up'"
+    )]
     Unfinished,
     /// The pool's host ends are elsewhere.
     #[error(

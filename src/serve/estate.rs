@@ -9,6 +9,7 @@ use netslot_protocol::types::State;
 use serde::{Deserialize, Serialize};
 
 use super::conversation::Watching;
+use crate::bpf::layout::{self, Fate};
 use crate::ledger::{HolderId, Lease, Pending, Policy, Request, Tag};
 use crate::limits::{ESTATE_BYTES_MAX, EVENTS_KEPT};
 use crate::slot::{Generation, SlotId};
@@ -117,7 +118,7 @@ impl Estate {
             return Err(EstateError::Layout(layout));
         }
         let estate: Self = serde_json::from_slice(bytes)?;
-        if estate.records != netslot_abi::LAYOUT_VERSION {
+        if let Fate::Refuse = layout::fate(estate.records) {
             return Err(EstateError::Records(estate.records));
         }
         Ok(estate)

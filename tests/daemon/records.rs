@@ -7,9 +7,9 @@ use std::process::Command;
 use netslot::bpf::Maps;
 use netslot::ledger::{Records, Store as _};
 use netslot::slot::SlotId;
-use netslot_abi::LedgerRecord;
+use netslot_abi::{LAYOUT_VERSION, LedgerRecord, ledger_flag};
 use netslot_protocol::client::LeaseOptions;
-use netslot_protocol::{Policy, State};
+use netslot_protocol::{LeaseId, Policy, State};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::common::World;
@@ -30,7 +30,7 @@ fn bpftool(args: &str) -> String {
 }
 
 /// Pins a configuration like the one that is pinned, but with that layout, in its place.
-fn pin_layout(version: u8) {
+fn pin_layout(version: u32) {
     let config = format!("{BPF_DIR}/config");
     let shown: serde_json::Value =
         serde_json::from_str(&bpftool(&format!("-j map show pinned {config}"))).expect("JSON");
@@ -41,7 +41,9 @@ fn pin_layout(version: u8) {
         serde_json::from_str(&bpftool(&format!("-j map dump pinned {config}"))).expect("JSON");
     let value = dumped[0]["value"].as_array().expect("bytes").iter().map(|byte| byte.as_str().expect("hex").to_owned());
     let mut value: Vec<String> = value.collect();
-    value[0] = format!("{version:#04x}");
+    for (byte, text) in version.to_le_bytes().iter().zip(&mut value) {
+        *text = format!("{byte:#04x}");
+    }
     bpftool(&format!("map update pinned {other} key 0 0 0 0 value {}", value.join(" ")));
     std::fs::rename(&other, &config).expect("moved over it");
 }
@@ -54,18 +56,66 @@ fn records_of_a_layout_that_is_not_known_are_refused_and_left() {
     assert_eq!(served.stop(), 0);
     let slot = SlotId::new(held.id.slot).expect("in range");
     let before = records().ledger(slot);
-    pin_layout(2);
-    let words = ["has layout 2, this netslot knows 1", "start the version that wrote it"];
+    pin_layout(LAYOUT_VERSION + 1);
+    let words = ["has layout 3, this netslot knows 2", "start the version that wrote it"];
     for args in [&["up"][..], &["serve"], &["serve", "--up"], &["destroy"], &["destroy", "--force"]] {
         world.netslot(args).is_refused(1, &words);
     }
     // Its own again, for which nothing has changed.
-    pin_layout(1);
+    pin_layout(LAYOUT_VERSION);
     assert_eq!(records().ledger(slot), before);
     assert_eq!(world.host_ends(), 2);
     let served = Served::start(&world, &["serve", "--up"]);
     assert_eq!(served.slot(held.id.slot).generation, held.id.generation);
     served.client().release(held.id).expect("ours");
+}
+
+/// Puts what a netslot of layout 1 wrote into the pinned maps: three leases, the second bound to a tenant, the third without
+/// a guest. Its daemon was killed then, and the maps read with bpftool: a line is a key and its value.
+fn write_layout_1() {
+    let maps = [
+        ("ledger", include_str!("layout1/ledger")),
+        ("bindings", include_str!("layout1/bindings")),
+        ("tenants", include_str!("layout1/tenants")),
+    ];
+    let spaced =
+        |hex: &str| hex.as_bytes().chunks(2).map(|b| str::from_utf8(b).expect("hex")).collect::<Vec<_>>().join(" ");
+    for (map, lines) in maps {
+        for (key, value) in lines.lines().filter_map(|line| line.split_once(' ')) {
+            let (key, value) = (spaced(key), spaced(value));
+            bpftool(&format!("map update pinned {BPF_DIR}/{map} key hex {key} value hex {value}"));
+        }
+    }
+    pin_layout(1);
+}
+
+#[test]
+fn an_older_versions_pool_is_migrated_by_a_pass_with_its_leases_and_bindings() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 3");
+    world.json(&["up"]);
+    write_layout_1();
+    // Its programs still run: nobody may be leased what they would pass otherwise.
+    for args in [&["serve"][..], &["serve", "--replace"]] {
+        world.netslot(args).is_refused(1, &["an older version's", "run 'netslot up'"]);
+    }
+    let migrated = world.json(&["up"]);
+    assert_eq!((migrated["refreshed"].as_u64(), migrated["created"].as_u64()), (Some(3), Some(0)), "{migrated}");
+    assert_eq!(world.json(&["up"])["refreshed"].as_u64(), Some(0), "once");
+    let served = Served::start(&world, &["serve"]);
+    let mut client = served.client();
+    let flags = |slot| records().ledger(SlotId::new(slot).expect("in range")).flags;
+    for (slot, tag, vni, own_stack) in
+        [(0, "plain", None, 0), (1, "bound", Some(5001), 0), (2, "no-guest", None, ledger_flag::OWN_STACK)]
+    {
+        let found = served.slot(slot);
+        let owner = found.owner.expect("leased");
+        assert_eq!((found.state, found.generation, &*owner.tag), (State::Leased, 1, tag));
+        assert_eq!(found.binding.map(|binding| binding.vni), vni, "{tag}");
+        assert_eq!(flags(slot), own_stack, "{tag}");
+        client.release(LeaseId { slot, generation: 1 }).expect("root's");
+        served.wait_for(slot, State::Free);
+    }
 }
 
 #[test]

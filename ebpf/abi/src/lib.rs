@@ -13,7 +13,7 @@ pub use config::{ConfigRecord, DHCP_OPTIONS_BYTES, TUNNEL_MARK, forward, nth_v4,
 pub use counters::{CounterRecord, DROP_REASONS, DropReason};
 
 /// Version of every layout in this crate; written once into the pool's header, compared at each start.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Bytes of a lease's tag; longer tags are refused at the protocol.
 pub const TAG_BYTES: usize = 24;

@@ -72,12 +72,12 @@ layout() {
     bpftool map update pinned $pins/other key 0 0 0 0 value $layout_bytes || return 1
     mv $pins/other $pins/config
 }
-check "the records are another version's" layout 0x02
-check "another layout: serve stops" refused 1 'has layout 2, this netslot knows 1' netslot serve --up
+check "the records are another version's" layout 0x03
+check "another layout: serve stops" refused 1 'has layout 3, this netslot knows 2' netslot serve --up
 check "another layout: the initramfs goes on" stage
-check "another layout: the kernel's log has the reason" told 'has layout 2'
+check "another layout: the kernel's log has the reason" told 'has layout 3'
 check "another layout: slots are as they were" is 3 made_slots
-check "the records are this version's again" layout 0x01
+check "the records are this version's again" layout 0x02
 check "they are served" serve
 check "with the lease" is 1 count leased
 check "which is given back" give_back
