@@ -39,6 +39,8 @@ struct Entry {
     wanted: bool,
     shown: bool,
     queued: bool,
+    /// An earlier daemon may have left a name that leads to itself.
+    stale: bool,
 }
 
 /// The names that are shown, and those that should be.
@@ -54,7 +56,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Opens the directory, and takes away the names that an earlier daemon left.
+    /// Opens the directory. Names that an earlier daemon left are taken away, or led to this one, as soon as the loop has
+    /// time: with thousands of leases that is longer than all else between a kill and the first answer.
     ///
     /// # Errors
     /// Those of making and reading the directory.
@@ -63,15 +66,26 @@ impl Publisher {
         let dir = File::open(path).map_err(ServeError::file("open", path))?.into();
         let entries = vec![Entry::default(); slots as usize].into_boxed_slice();
         let (pid, queue) = (std::process::id(), VecDeque::with_capacity(slots as usize));
-        let publisher = Self { dir, path: path.into(), pid, entries, queue };
+        let mut publisher = Self { dir, path: path.into(), pid, entries, queue };
         for entry in fs::read_dir(path).map_err(ServeError::file("read", path))? {
             let entry = entry.map_err(ServeError::file("read", path))?;
-            let slot = entry.file_name().to_str().and_then(address::slot_of_vault_name);
-            if let Some(slot) = slot.filter(|slot| publisher.is_ours(*slot)) {
-                publisher.unlink(slot);
+            if let Some(slot) = entry.file_name().to_str().and_then(address::slot_of_vault_name) {
+                publisher.found(slot);
             }
         }
         Ok(publisher)
+    }
+
+    /// A name that was there before this process.
+    fn found(&mut self, slot: SlotId) {
+        match self.entries.get_mut(slot.index()) {
+            Some(entry) => {
+                (entry.stale, entry.queued) = (true, true);
+                self.queue.push_back((0, slot));
+            }
+            // Of a pool that was larger.
+            None => self.clear(slot),
+        }
     }
 
     /// Says whether the slot should be shown; it will be, in a moment.
@@ -116,7 +130,11 @@ impl Publisher {
     }
 
     fn bring_about(&mut self, slot: SlotId, netns: Option<RawFd>) {
-        let Entry { wanted, shown, .. } = self.entries[slot.index()];
+        let Entry { wanted, shown, stale, .. } = self.entries[slot.index()];
+        if stale {
+            self.clear(slot);
+            self.entries[slot.index()].stale = false;
+        }
         match (wanted, shown, netns) {
             (true, false, Some(netns)) => self.entries[slot.index()].shown = self.link(slot, netns),
             (false, true, _) => {
@@ -133,8 +151,8 @@ impl Publisher {
         let name = name(slot);
         let make = || symlinkat(target.as_str(), &self.dir, name.as_str());
         let made = match make() {
-            Err(Errno::EEXIST) if self.is_ours(slot) => {
-                self.unlink(slot);
+            Err(Errno::EEXIST) => {
+                self.clear(slot);
                 make()
             }
             made => made,
@@ -144,6 +162,13 @@ impl Publisher {
         }
         fault::point();
         made.is_ok()
+    }
+
+    /// Takes an earlier daemon's name away.
+    fn clear(&self, slot: SlotId) {
+        if self.is_ours(slot) {
+            self.unlink(slot);
+        }
     }
 
     fn unlink(&self, slot: SlotId) {
@@ -189,8 +214,14 @@ mod tests {
         std::os::unix::fs::symlink("/proc/1/fd/3", path(0)).expect("a dead daemon's");
         fs::write(path(1), "").expect("somebody's bind mount");
         std::os::unix::fs::symlink("/somewhere", path(2)).expect("somebody's link");
+        std::os::unix::fs::symlink("/proc/1/fd/3", path(6)).expect("a dead daemon's, of a lease that goes on");
+        std::os::unix::fs::symlink("/proc/1/fd/3", path(9)).expect("a dead daemon's, of a larger pool");
         let mut publisher = Publisher::open(dir.path(), 8).expect("opened");
-        assert!(target(0).is_none() && path(1).exists() && target(2).is_some());
+        publisher.want(slot(6), true, 0);
+        assert_eq!(publisher.due_ns(), Some(0));
+        publisher.catch_up(0, 8, |s| i32::try_from(s.number() * 10).ok());
+        assert!(target(0).is_none() && path(1).exists() && target(2).is_some() && target(9).is_none());
+        assert_eq!(target(6), Some(format!("/proc/{}/fd/60", std::process::id())));
         let ours = |fd: i32| Some(format!("/proc/{}/fd/{fd}", std::process::id()));
         let soon = NAME_DELAY_MS * 1_000_000;
         publisher.want(slot(3), true, 0);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
 #
-#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [rules] [scrub] [packets]      (all, where none is named)
+#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [recovery] [rules] [scrub] [packets]      (all, where none is named)
 #
 # As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
 # each run waits until the namespaces of the one before it are gone. That wait is most of the quarter of an hour it takes:
@@ -30,7 +30,7 @@ export BENCH TESTS NETSLOT
 
 main() {
     local subjects=("$@")
-    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease rules scrub packets)
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease recovery rules scrub packets)
     [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
     [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
     NETSLOT=$(realpath "$NETSLOT")
@@ -214,6 +214,20 @@ bench_lease() {
             else empty end | @tsv' "$file"
         printf 'binary\t%s bytes (aim: at most 3 MB)\n' "$(stat --format=%s "$NETSLOT")"
     } | table
+}
+
+bench_recovery() {
+    local file=$OUT/recovery.jsonl
+    say "recovery: $SLOTS slots"
+    in_world "$BENCH/recovery.sh" "$SLOTS" >"$file"
+    heading "recovery: from the start of a killed daemon's successor to its first answer, ms"
+    {
+        printf 'slots\tleases\tstarts\tp50\tmost\n'
+        jq --raw-output "$JQ_LIB"'select(.what == "recovery")
+            | [.slots, .leases, .rounds, (.p50_ms, .most_ms | round_to(1))] | @tsv' "$file"
+    } | table
+    jq --raw-output 'select(.what == "verify")
+        | "   afterwards: \(.equal) slots as they were made, \(.differ) not (aim: 100 ms with 4,000 slots)"' "$file"
 }
 
 bench_rules() {

@@ -3,6 +3,7 @@
 
 mod echo;
 mod figures;
+mod recovery;
 mod round_trips;
 mod scrub;
 mod throughput;
@@ -37,6 +38,8 @@ enum Command {
     Throughput(Throughput),
     /// What scrubbing costs those who lease meanwhile, and how many slots it cleans
     Scrub(Scrub),
+    /// Daemons killed one after the other, and how long each takes until it answers
+    Recovery(Recovery),
     /// The empty echo: what `round-trips` starts by itself
     #[command(hide = true)]
     Echo,
@@ -96,11 +99,30 @@ struct Scrub {
     seconds: u64,
 }
 
+#[derive(Debug, Args)]
+struct Recovery {
+    /// The socket of the daemons, of which none runs yet
+    socket: PathBuf,
+    /// The binary
+    #[arg(long)]
+    netslot: PathBuf,
+    /// Its configuration, by which the pool stands
+    #[arg(long)]
+    config: PathBuf,
+    /// Leases to be recovered
+    #[arg(long, default_value_t = 1_000)]
+    leases: u32,
+    /// Starts to time
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let json = match Cli::parse().command {
         Some(Command::RoundTrips(args)) => round_trips::run(&args)?,
         Some(Command::Throughput(args)) => throughput::run(&args)?,
         Some(Command::Scrub(args)) => scrub::run(&args)?,
+        Some(Command::Recovery(args)) => recovery::run(&args)?,
         Some(Command::Echo) => return Ok(echo::serve()?),
         // Run by cargo: there is no daemon to measure.
         None => return Ok(writeln!(stdout(), "measured by tests/bench/run.sh")?),
