@@ -139,15 +139,16 @@ pub mod inside {
     pub const BRIDGE: &str = "br0";
     /// The slot's end of the veth pair.
     pub const UP: &str = "up0";
-    /// Index of the bridge.
-    pub const BRIDGE_INDEX: u32 = 2;
+    /// Index of the bridge. The first numbers after loopback's are taken where tunnels' modules are loaded: each makes a
+    /// device in every new namespace, unless `fb_tunnels_only_for_init_net` is turned.
+    pub const BRIDGE_INDEX: u32 = 102;
     /// Index of the slot's end. Far from every host end's index: a veth whose index equals its peer's is not urgent
     /// for linkwatch and may wait seconds for its carrier (net/core/link_watch.c).
-    pub const UP_INDEX: u32 = 3;
+    pub const UP_INDEX: u32 = 103;
     /// The tunnel device, with `tunnel = "geneve"`.
     pub const TUNNEL: &str = "gnv0";
     /// Its index.
-    pub const TUNNEL_INDEX: u32 = 4;
+    pub const TUNNEL_INDEX: u32 = 104;
     /// The table that a bound slot's packets are routed by, to the tunnel device.
     pub const TUNNEL_TABLE: u32 = netslot_abi::TUNNEL_MARK;
 }

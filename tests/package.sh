@@ -29,9 +29,10 @@ leases_are() { [ "$(number leased)" = "$1" ]; }
 slots_here() { ip -brief link | grep -c '^slot' || true; }
 
 # A connection from a leased slot to the host, 198.51.100.2, that must not break: ten lines a second, each answered.
+# shellcheck disable=SC2016 # perl's own variables
 server='use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 7000, Listen => 1, ReuseAddr => 1) or die $!;
 my $c = $s->accept; $c->autoflush(1); while (<$c>) { print $c $_ }'
-# shellcheck disable=SC2016 # perl's own variables
+# shellcheck disable=SC2016
 client='use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => "198.51.100.2:7000", Timeout => 10) or die $!;
 $s->autoflush(1); $| = 1; my $n = 0;
 while (1) { $n++; print $s "$n\n"; my $a = <$s>; defined $a && $a == $n or die "broken after $n"; print "$n\n"; select undef, undef, undef, 0.1 }'

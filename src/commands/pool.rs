@@ -18,9 +18,9 @@ impl From<PassError> for Failure {
         let exit = match &error {
             PassError::Stopped => Exit::Interrupted,
             PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
-            PassError::Underlay(_) => Exit::Config,
             PassError::Rules(error) => super::compile_rules::exit(error),
-            PassError::Datapath(DatapathError::NoBpffs(_)) => Exit::Host,
+            // What the configuration says of the uplink does not fit the host as it is now: a unit tries again.
+            PassError::Underlay(_) | PassError::Datapath(DatapathError::NoBpffs(_)) => Exit::Host,
             other if other.is_permission() => Exit::Unreachable,
             other if other.is_lacking() => Exit::Host,
             PassError::Refused { .. }

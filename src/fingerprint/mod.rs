@@ -29,6 +29,19 @@ pub const HEADER: u16 = 0xffff;
 /// Last number of the path to all settings of a device but those that are compared one by one.
 pub const UNLIKE: u16 = 0xffff;
 
+/// Name and kind of each tunnel module's fallback device (callers of `net_has_fallback_tunnels`, Linux 6.12).
+const FALLBACKS: [(&str, &str); 9] = [
+    ("tunl0", "ipip"),
+    ("gre0", "gre"),
+    ("gretap0", "gretap"),
+    ("erspan0", "erspan"),
+    ("ip_vti0", "vti"),
+    ("ip6_vti0", "vti6"),
+    ("sit0", "sit"),
+    ("ip6tnl0", "ip6tnl"),
+    ("ip6gre0", "ip6gre"),
+];
+
 /// `NUD_PERMANENT`: somebody has taught it.
 const PERMANENT: u32 = 0x80;
 
@@ -63,6 +76,18 @@ impl Fact {
     #[must_use]
     pub fn number(&self, path: Path) -> Option<u32> {
         number(self.value(path)?)
+    }
+
+    /// Whether it is the device that a tunnel's module makes in every namespace, as long as nobody has raised it. Which
+    /// slots have it, and under which index, depends on when the module came, and nobody can take it away.
+    #[must_use]
+    fn is_fallback(&self) -> bool {
+        const UP: u32 = 1;
+        let text = |path| self.value(path).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
+        let (name, kind) = (text([3, 0, 0, 0]), text([18, 1, 0, 0]));
+        self.class == Class::Link
+            && FALLBACKS.iter().any(|(n, k)| name == Some(n.as_bytes()) && kind == Some(k.as_bytes()))
+            && self.number([HEADER, 8, 0, 0]).is_some_and(|flags| flags & UP == 0)
     }
 
     /// What tells it from others.
@@ -108,9 +133,10 @@ fn number(value: &[u8]) -> Option<u32> {
 pub struct Fingerprint(Vec<Fact>);
 
 impl Fingerprint {
-    /// Of facts in any order.
+    /// Of facts in any order; but for tunnels' fallback devices, see [`Fact::is_fallback`].
     #[must_use]
     pub fn of(mut facts: Vec<Fact>) -> Self {
+        facts.retain(|fact| !fact.is_fallback());
         facts.sort_by(|a, b| {
             a.class.cmp(&b.class).then_with(|| a.key().cmp(b.key())).then_with(|| a.fields.cmp(&b.fields))
         });

@@ -211,3 +211,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_tunnels_fallback_device_is_left_out_until_somebody_raises_it() {
+    let fallback = |name: &str, kind: &str, flags: u32| {
+        let field = |path, value: &[u8], key| Field { path, value: value.to_vec(), key };
+        let fields = vec![
+            field([3, 0, 0, 0], format!("{name}\0").as_bytes(), false),
+            field([18, 1, 0, 0], format!("{kind}\0").as_bytes(), false),
+            field([HEADER, 4, 0, 0], &2_u32.to_ne_bytes(), true),
+            field([HEADER, 8, 0, 0], &flags.to_ne_bytes(), false),
+        ];
+        Fingerprint::of(vec![Fact { class: Class::Link, fields }]).facts().len()
+    };
+    assert_eq!([fallback("tunl0", "ipip", 0x80), fallback("sit0", "sit", 0x80)], [0, 0]);
+    assert_eq!(fallback("tunl0", "ipip", 0x81), 1, "raised");
+    assert_eq!([fallback("tunl1", "ipip", 0x80), fallback("tunl0", "gre", 0x80)], [1, 1], "somebody's own");
+}

@@ -1,7 +1,9 @@
 #!/bin/bash
 # The benchmark: prints one table per subject, and leaves the figures as JSON lines in target/bench/.
 #
-#     NETSLOT=path/to/netslot tests/bench/run.sh [up] [many] [peers] [lease] [recovery] [rules] [scrub] [packets]      (all, where none is named)
+#     NETSLOT=path/to/netslot tests/bench/run.sh [SUBJECT…]
+#
+# Subjects: up boot many peers lease recovery rules scrub packets; all, where none is named.
 #
 # As root, on a machine that does nothing else. Every comparison is a ratio of runs that took turns in this very run;
 # each run waits until the namespaces of the one before it are gone. That wait is most of the quarter of an hour it takes:
@@ -11,6 +13,7 @@
 #     NETSLOT_BENCH_MANY   slots of the run that looks for growth (10000)
 #     NETSLOT_BENCH_PEERS  slots of the runs beside other tools ("40 400")
 #     NETSLOT_BENCH_PAIRS  pairs of netslot and yardstick with all slots (1); with a quarter of them there are 3 more
+#     NETSLOT_BENCH_BOOT   slots of the runs to READY ("200 1000")
 #     NETSLOT_BENCH_ROUNDS leases that are timed (2000; at most half of the slots are out at once)
 set -euo pipefail
 BENCH=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
@@ -23,6 +26,7 @@ MANY=${NETSLOT_BENCH_MANY:-10000}
 PEERS=${NETSLOT_BENCH_PEERS:-40 400}
 PAIRS=${NETSLOT_BENCH_PAIRS:-1}
 ROUNDS=${NETSLOT_BENCH_ROUNDS:-2000}
+BOOT=${NETSLOT_BENCH_BOOT:-200 1000}
 THREADS=2 # netslot's default
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -30,7 +34,7 @@ export BENCH TESTS NETSLOT
 
 main() {
     local subjects=("$@")
-    [ ${#subjects[@]} -gt 0 ] || subjects=(up many peers lease recovery rules scrub packets)
+    [ ${#subjects[@]} -gt 0 ] || subjects=(up boot many peers lease recovery rules scrub packets)
     [ "$(id -u)" -eq 0 ] || fail "it makes network namespaces: run it as root"
     [ -x "${NETSLOT:-}" ] || fail "NETSLOT must be the path of a netslot binary; 'make bench' builds one"
     NETSLOT=$(realpath "$NETSLOT")
@@ -131,6 +135,16 @@ bench_up() {
           + " \(map(.netslot.wall / .baseline.wall) | median | times) the yardstick (aim: at most 1.15 x)"' "$file"
     jq --raw-output "$JQ_LIB"'
         "   with memory that was not touched before: \(.wall | round_to(2)) s (it tells more of the hypervisor)"' <<<"$cold"
+}
+
+bench_boot() {
+    local file=$OUT/boot.jsonl slots
+    for slots in $BOOT; do
+        say "from nothing to READY: $slots slots"
+        in_world "$BENCH/boot.sh" "$slots" >>"$file"
+    done
+    heading "from nothing to READY, seconds: up, then serve --up, as the units do it"
+    jq --raw-output "$JQ_LIB"'"   \(.slots) slots: \(.ready | round_to(2)) (up \(.up | round_to(2)), serve \(.serve | round_to(3)))"' "$file"
 }
 
 bench_many() {

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use netslot::bpf::Maps;
 use netslot::sys::netns::within;
 use netslot_protocol::client::{Client, LeaseOptions};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::common::daemon::Daemon;
+use crate::common::daemon::{Daemon, eventually};
 use crate::common::{NETWORK_IP, World};
 use crate::image::Image;
 use crate::kernel::{Kernel, Line};
@@ -110,6 +111,18 @@ fn answer_pings(udp: &UdpSocket, until: &dyn Fn() -> bool) -> u32 {
     answered
 }
 
+/// Waits until a slot's program has answered a DHCP request, without a look at what the guest tells.
+fn until_answered(guest: &mut Running) {
+    let maps = Maps::open(Path::new("/sys/fs/bpf/netslot")).expect("readable").expect("pinned");
+    let counters = maps.counters().expect("readable");
+    let answered = || (0..2).any(|slot| counters.of(slot).expect("counted").dhcp_replies > 0);
+    let began = Instant::now();
+    while !answered() {
+        guest.runs(began, "no DHCP request answered");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn two_real_guests_by_name_and_by_descriptor_reach_the_network_and_a_killed_ones_slot_is_leased_again() {
     let Some(world) = World::new() else { return };
@@ -127,8 +140,18 @@ fn two_real_guests_by_name_and_by_descriptor_reach_the_network_and_a_killed_ones
     let _server = Server::start(&world, root.path());
 
     let began = Instant::now();
+    assert_eq!(world.netslot(&["exec", "--", "true"]).code, 0);
+    eprintln!("measured: {:?} for netslot exec of a program that ends at once", began.elapsed());
+    eventually("its slot is free", || daemon.slots("free").len() == 2);
+    let began_first = Instant::now();
     let by_name = "ifname=tap0,script=no,downscript=no";
     let mut first = kit.start("guest-name", world.command(&["exec", "--tag", "first", "--", QEMU]), by_name);
+    until_answered(&mut first);
+    eprintln!(
+        "measured: {:?} from netslot exec to the answer to the guest's first packet, a DHCP request",
+        began_first.elapsed()
+    );
+    let began_second = Instant::now();
     let mut client =
         Client::connect_as(Path::new("/run/netslot/netslot.sock"), "test", Duration::from_secs(30)).expect("served");
     let ask = LeaseOptions { want_tap: true, tag: "second", ..LeaseOptions::default() };
@@ -137,7 +160,7 @@ fn two_real_guests_by_name_and_by_descriptor_reach_the_network_and_a_killed_ones
     fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty())).expect("kept over exec");
     let mut second = kit.start("guest-fd", Command::new(QEMU), &format!("fd={}", tap.as_raw_fd()));
     drop(tap);
-    for (guest, name) in [(&mut first, "by name"), (&mut second, "by descriptor")] {
+    for (guest, name, began) in [(&mut first, "by name", began_first), (&mut second, "by descriptor", began_second)] {
         guest.tells("ok the address is the guest's");
         eprintln!("measured: {name}: {:?} from the start to an address; {:?}", began.elapsed(), guest.measured());
         guest.tells("done");
@@ -147,7 +170,7 @@ fn two_real_guests_by_name_and_by_descriptor_reach_the_network_and_a_killed_ones
     let firsts =
         daemon.slots("leased").iter().find(|slot| slot["owner"]["tag"] == "first").expect("leased")["slot"].clone();
     drop(first);
-    crate::common::daemon::eventually("the dead guest's slot is free", || daemon.slots("free").len() == 1);
+    eventually("the dead guest's slot is free", || daemon.slots("free").len() == 1);
     let mut third = kit.start("guest-again", world.command(&["exec", "--tag", "third", "--", QEMU]), by_name);
     third.tells("done");
     let thirds =

@@ -11,7 +11,7 @@ use crate::machine::{Machine, QEMU};
 use crate::packages;
 
 /// Modules that netslot needs, with those of its rules and of the peers that tests make.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 19] = [
     "bridge",
     "veth",
     "tun",
@@ -29,6 +29,8 @@ const MODULES: [&str; 17] = [
     "nf_log_syslog",
     "dummy",
     "act_mirred",
+    "ipip",
+    "sit",
 ];
 
 /// A scenario, not run yet.

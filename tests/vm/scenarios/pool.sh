@@ -39,6 +39,7 @@ kind() {
     configure "slots = 4
 $2"
     check "$1: up" netslot up
+    [ -z "$3" ] || check "$1: $3 is loaded" modprobe "$3"
     check "$1: each is as it was made" netslot verify
     check "$1: serve" serve
     check "$1: a slot is leased" lease
@@ -51,6 +52,9 @@ $2"
 }
 [ $tunnel = off ] || kind geneve 'tunnel = "geneve"'
 [ $tunnel = off ] || kind "without tunnels" 'tunnel = "off"'
+# Modules of tunnels make a device in every namespace: the one in those that are there, the other in new ones too.
+kind "a tunnel's module comes" "tunnel = \"$tunnel\"" ipip
+kind "a tunnel's module is there" "tunnel = \"$tunnel\"" sit
 kind "IPv6" "tunnel = \"$tunnel\"
 slot_cidr6 = \"fd00:6e73::/96\"
 guest.ip6 = \"fd00:6e73:1::2/64\"
