@@ -31,7 +31,7 @@ slots_here() { ip -brief link | grep -c '^slot' || true; }
 # A connection from a leased slot to the host, 198.51.100.2, that must not break: ten lines a second, each answered.
 # shellcheck disable=SC2016 # perl's own variables
 server='use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 7000, Listen => 1, ReuseAddr => 1) or die $!;
-my $c = $s->accept; $c->autoflush(1); while (<$c>) { print $c $_ }'
+open(my $f, ">", "/tmp/listens") or die $!; print $f "yes"; close $f; my $c = $s->accept; $c->autoflush(1); while (<$c>) { print $c $_ }'
 # shellcheck disable=SC2016
 client='use IO::Socket::INET; my $s = IO::Socket::INET->new(PeerAddr => "198.51.100.2:7000", Timeout => 10) or die $!;
 $s->autoflush(1); $| = 1; my $n = 0;
@@ -68,6 +68,7 @@ until_it sh -c 'journalctl --no-pager --unit netslot | grep "4 slots: 0 created,
 echo "ok a start"
 
 perl -e "$server" &
+until_it test -s /tmp/listens
 netslot exec --no-guest --tag guest -- perl -e "$client" >/tmp/answers 2>/tmp/guest &
 guest=$!
 until_it test -s /tmp/answers
