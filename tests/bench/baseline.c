@@ -39,8 +39,8 @@
 
 enum {
 	IFINDEX_BASE = 100000,
-	BRIDGE = 2, /* ifindexes in a slot */
-	UP0 = 3,
+	BRIDGE = 102, /* ifindexes in a slot */
+	UP0 = 103,
 	GROUP_BASE = 0x4e530000,
 	GROUP_SLOTS = 50,
 	INGRESS_BLOCK = 0x4e530001,
