@@ -73,7 +73,6 @@ static const char *const sysctls[][2] = {
 	{"ipv6/conf/default/addr_gen_mode", "1"},
 	{"ipv6/conf/default/dad_transmits", "0"},
 	{"ipv6/conf/default/router_solicitations", "0"},
-	{"ipv6/conf/all/addr_gen_mode", "1"},
 	{"ipv4/conf/all/route_localnet", "0"},
 	{"ipv4/conf/default/route_localnet", "0"},
 	{"ipv4/conf/all/proxy_arp", "0"},
