@@ -5,6 +5,7 @@
 pub mod bpf;
 pub mod clock;
 pub mod confine;
+pub mod device;
 pub mod fault;
 pub mod lock;
 pub mod mmap;

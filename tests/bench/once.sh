@@ -13,11 +13,12 @@ seconds() {
     awk -v from="$1" -v to="$2" 'BEGIN { printf "%.6f", to - from }'
 }
 
-# A page that a hypervisor has taken back costs a fault of its own at its first touch, 9 µs where free pages are reported
-# to it, and a slot takes 115 of them: a second of the machine's per thousand slots. So all is touched just before.
-if [ "${COLD:-0}" != 1 ]; then
-    dd if=/dev/zero of=/run/bench/memory bs=1M count=$((slots / 2)) status=none
-    rm /run/bench/memory
+# Half a MiB for a slot; with COLD=1 memory is as it is.
+if [ "${COLD:-0}" = 0 ]; then
+    exec {warm}< <(exec "$WARM" $((slots / 2)))
+    # shellcheck disable=SC2064 # this one's number, now
+    trap "kill $!" EXIT
+    read -r _ <&"$warm"
 fi
 
 case $who in
