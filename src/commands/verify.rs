@@ -21,10 +21,11 @@ use crate::sys::vault::Vault;
 
 /// A slot may be given back between two looks: one that differs is looked at again for so long.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// A socket that was closed counts until a grace period is over, on a busy host half a second: one that differs by what
-/// goes of its own accord is looked at for so long.
+/// A socket that was closed, as one is by each look, counts until a grace period is over, on a busy host half a second: one
+/// that differs also by what goes of its own accord is looked at for so long.
 const PATIENCE_WITH_TRACES: Duration = Duration::from_secs(2);
-/// Between two looks.
+/// Between the first two looks; between the later ones, twice as long each time, so that the last is long after the one
+/// before it.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What `--json` prints.
@@ -157,9 +158,10 @@ impl Verifier {
     fn look(&self, slots: &[SlotId]) -> Result<BTreeMap<SlotId, Seen>, Failure> {
         let began = Instant::now();
         let mut all = self.look_once(slots)?;
+        let mut pause = PAUSE;
         loop {
             let may_pass = |lines: &[Line]| {
-                let patience = if lines.iter().all(|line| line.trace) { PATIENCE_WITH_TRACES } else { PATIENCE };
+                let patience = if lines.iter().any(|line| line.trace) { PATIENCE_WITH_TRACES } else { PATIENCE };
                 began.elapsed() < patience
             };
             let again = all.iter().filter(|(_, seen)| matches!(seen, Seen::Differs(lines) if may_pass(lines)));
@@ -167,7 +169,8 @@ impl Verifier {
             if again.is_empty() {
                 return Ok(all);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause);
+            pause *= 2;
             all.extend(self.look_once(&again)?);
         }
     }

@@ -258,14 +258,14 @@ fn make_slot(slot: SlotId) {
     let (own, own6) = (format!("100.64.0.{}", 2 + n), format!("fd6e::{:x}", 2 + n));
     let (host_mac, up_mac) = (address::host_end_mac(slot), address::up_mac(slot));
     for line in [
-        format!("-n s{n} link add br0 index 2 address 06:00:ac:10:00:01 mtu 1450 type bridge"),
+        format!("-n s{n} link add br0 index 102 address 06:00:ac:10:00:01 mtu 1450 type bridge"),
         format!("-n s{n} link add tap0 index {index} mtu 1450 type veth peer name eth0 netns g{n}"),
         format!("-n s{n} link set tap0 master br0 up"),
         format!("-n s{n} link set br0 up"),
         format!("-n s{n} addr add 172.16.0.1/30 dev br0"),
         format!("-n s{n} addr add fd00::1/64 dev br0 nodad"),
         format!(
-            "link add slot{n} index {index} address {host_mac} mtu 1450 type veth peer name up0 index 3 netns s{n}"
+            "link add slot{n} index {index} address {host_mac} mtu 1450 type veth peer name up0 index 103 netns s{n}"
         ),
         format!("-n s{n} link set up0 address {up_mac} mtu 1450 up"),
         format!("link set slot{n} up"),
