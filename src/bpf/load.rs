@@ -1,6 +1,7 @@
 //! From the committed object and what is pinned to a running set of programs: adopted where it is the same, loaded
 //! anew beside the old where it is not. It hangs nothing on a device.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -209,20 +210,21 @@ fn taken(object: &mut Ebpf, name: &'static str) -> Result<MapData, DatapathError
 /// Gives each program to the kernel on a thread of its own: what takes the time is the verifier, which holds no lock
 /// (0.4 s for all of them, one after another).
 fn verify(object: &mut Ebpf) -> Result<(), DatapathError> {
-    let mut classifiers = Vec::with_capacity(Program::ALL.len());
+    let mut classifiers: BTreeMap<String, &mut SchedClassifier> = BTreeMap::new();
     for (name, program) in object.programs_mut() {
-        if let (Some(known), aya::programs::Program::SchedClassifier(classifier)) = (Program::of_name(name), program) {
-            classifiers.push((known.name(), classifier));
+        if let aya::programs::Program::SchedClassifier(classifier) = program {
+            classifiers.insert(name.to_owned(), classifier);
         }
     }
-    if classifiers.len() != Program::ALL.len() {
-        return Err(DatapathError::Incomplete("program of a name that is known"));
+    let mut wanted = Vec::with_capacity(Program::ALL.len());
+    for name in Program::ALL.map(Program::name) {
+        wanted.push((name, classifiers.remove(name).ok_or(DatapathError::Incomplete(name))?));
     }
     std::thread::scope(|scope| {
         let load = |(name, classifier): (&'static str, &mut SchedClassifier)| {
             classifier.load().map_err(|error| DatapathError::Program { name, error: Box::new(error) })
         };
-        let threads: Vec<_> = classifiers.into_iter().map(|one| thread::beside(scope, move || load(one))).collect();
+        let threads: Vec<_> = wanted.into_iter().map(|one| thread::beside(scope, move || load(one))).collect();
         threads.into_iter().try_for_each(|started| {
             let loaded = started.map_err(DatapathError::Thread)?.join();
             loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -61,12 +61,6 @@ impl Program {
             Self::UplinkOut => "uplink_out",
         }
     }
-
-    /// The one of that name.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|program| program.name() == name)
-    }
 }
 
 /// The names of everything that a pool has pinned below `bpf_dir`.

@@ -1,5 +1,5 @@
 //! The loop: one thread, one mio poll, everything that concerns leases in it and nothing that waits. What each kind of
-//! event leads to stands in the files beside this one: `accept`, `peers`, `requests`, `effects`,
+//! event leads to stands in the files beside this one: `accept`, `connections`, `requests`, `effects`,
 //! `results`.
 //!
 //! The lease path allocates nothing and makes no call but the socket's: all tables, buffers and queues are made at start,
