@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::execute::knobs::{self, Seen};
 use crate::netlink::observed::{Address, Link, Route};
 use crate::netlink::{Socket, SocketError, route};
+use crate::sys::kernel;
 
 /// Everything that is looked at. `None` = could not be read here.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ pub(super) struct Dir {
 /// Looks at the host.
 pub(super) fn gather(config: &Config) -> Facts {
     let status = read("/proc/self/status").unwrap_or_default();
-    let kernel = read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned());
+    let kernel = kernel::release();
     let network = network();
     let socket_dir = config.socket.parent().unwrap_or(Path::new("/"));
     Facts {

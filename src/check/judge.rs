@@ -7,6 +7,7 @@ use super::facts::{Dir, FEATURES, Facts, Feature, Presence};
 use super::text::{Mount, covering};
 use super::{Finding, Level, network, path};
 use crate::config::{Config, Forward, Tunnel};
+use crate::sys::kernel;
 
 /// Kernel memory of a slot that does not depend on the CPUs: namespace 187 KB, bridge 50, veth pair 87, tap 52
 /// (slab and page counters over 200 slots, 6.18).
@@ -98,8 +99,7 @@ impl<'a> Pool<'a> {
 
     fn kernel(&self) -> Finding {
         let value = self.facts.kernel.clone().unwrap_or_else(|| UNREAD.into());
-        let mut numbers = value.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let version = kernel::version(&value);
         if self.facts.kernel.is_some() && ((6, 1)..(6, 3)).contains(&version) && self.config.tunnel == Tunnel::Ebpf {
             let why = "a bound slot's packets are taken out of Geneve with BPF_F_ADJ_ROOM_DECAP_L3_IPV4, which 6.3 \
                        brought: on this kernel they leave, and nothing comes back; slots without a binding are served";

@@ -31,6 +31,7 @@ pub enum Mend {
 const LAST_SETTING: u16 = UNLIKE - 1;
 
 const INDEX: Path = [HEADER, 4, 0, 0];
+const MAC: Path = [1, 0, 0, 0];
 const FLAGS: Path = [HEADER, 8, 0, 0];
 const PROTOCOL: Path = [HEADER, 5, 0, 0];
 const STATE: Path = [HEADER, 8, 0, 0];
@@ -123,6 +124,26 @@ fn append(batch: &mut Batch, kind: u16, flags: u16, fact: &Fact) {
             a.bytes(field.path[0], &field.value);
         }
     });
+}
+
+/// The requests that take away all neighbours of all devices, and make anew those that there should be; and these. A
+/// device that is given its own MAC forgets its neighbours of both families, permanent ones too (dev_set_mac_address tells
+/// of a change; neigh_changeaddr, net/core/neighbour.c).
+pub fn renew_neighbours(batch: &mut Batch, expected: &Fingerprint) -> Vec<Fact> {
+    for device in expected.facts().iter().filter(|fact| fact.class == Class::Link) {
+        let Some((index, mac)) = device.value(INDEX).zip(device.value(MAC)) else { continue };
+        let mut header = [0; 16];
+        header[4..8].copy_from_slice(index);
+        batch.message(libc::RTM_NEWLINK, 0, &header, |a| {
+            a.bytes(libc::IFLA_ADDRESS, mac);
+        });
+    }
+    let ours = expected.facts().iter().filter(|fact| fact.class == Class::Neighbour);
+    let neighbours: Vec<Fact> = ours.cloned().collect();
+    for neighbour in &neighbours {
+        put_back(batch, neighbour);
+    }
+    neighbours
 }
 
 fn sysctl(expected: &Fact) -> Mend {

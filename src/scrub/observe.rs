@@ -108,29 +108,33 @@ pub struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// Everything but sockets and rules.
+    /// Everything but sockets and rules; of the neighbours those that are known already, else all that there are: for
+    /// these the kernel walks every namespace's (neigh_dump_table, net/core/neighbour.c), 1.7 ms beside 4,000 slots.
     ///
     /// # Errors
     /// [`ScrubError`].
-    pub fn look(&mut self) -> Result<Fingerprint, ScrubError> {
+    pub fn look(&mut self, neighbours: Option<Vec<Fact>>) -> Result<Fingerprint, ScrubError> {
         let slot = self.slot;
-        let mut facts = self.dumps().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
+        let mut facts = self.dumps(neighbours).map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
         hold_settings_together(&mut facts, address::inside::UP_INDEX);
         self.programs(&mut facts)?;
         self.proc(&mut facts)?;
         Ok(Fingerprint::of(facts))
     }
 
-    fn dumps(&mut self) -> Result<Vec<Fact>, SocketError> {
+    fn dumps(&mut self, neighbours: Option<Vec<Fact>>) -> Result<Vec<Fact>, SocketError> {
         let mut facts = Vec::with_capacity(64);
-        let asked: [Ask; 10] = [
+        match neighbours {
+            Some(known) => facts.extend(known),
+            None => facts.extend(self.socket.dump(route::dump_neighbours, |m| fact(Class::Neighbour, m))?),
+        }
+        let asked: [Ask; 9] = [
             (Class::Link, route::dump_links),
             (Class::Address, route::dump_addresses),
             (Class::Route, route::dump_routes),
             (Class::Exception, route::dump_exceptions),
             (Class::Rule, route::dump_rules),
             (Class::NextHop, route::dump_next_hops),
-            (Class::Neighbour, route::dump_neighbours),
             (Class::Neighbour, route::dump_proxied),
             (Class::Forwarding, route::dump_forwarding),
             (Class::Qdisc, tc::dump_qdiscs),

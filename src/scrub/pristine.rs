@@ -43,10 +43,10 @@ pub enum PristineError {
 /// and adds its route then.
 fn settle(inside: &mut Inside<'_>) -> Result<Option<Fingerprint>, ScrubError> {
     let began = Instant::now();
-    let mut before = inside.look()?;
+    let mut before = inside.look(None)?;
     while began.elapsed() < PATIENCE {
         std::thread::sleep(PAUSE);
-        let now = inside.look()?;
+        let now = inside.look(None)?;
         if now == before && is_whole(&now) {
             return Ok(Some(now));
         }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod confine;
 pub mod device;
 pub mod fault;
+pub mod kernel;
 pub mod lock;
 pub mod mmap;
 pub mod netns;

@@ -66,7 +66,7 @@ pub fn open_and_reset(
     owner: Option<u32>,
     group: Option<u32>,
 ) -> Result<OwnedFd, TapError> {
-    let tap = tap::open_unfiltered(dev_net, name)?;
+    let tap = tap::open_to_reset(dev_net, name)?;
     reset(tap.as_fd(), owner, group)?;
     Ok(tap)
 }
