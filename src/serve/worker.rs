@@ -2,7 +2,7 @@
 //! They report; what follows is the loop's to decide.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex};
@@ -153,12 +153,15 @@ impl Ord for Timed {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Taps that somebody waits for: before everything else, or a lease would wait for all the scrubs that are to be done.
+    /// They hold up nothing for long, as there are no more of them than slots that were free.
+    taps: VecDeque<Timed>,
     heap: BinaryHeap<Reverse<Timed>>,
     number: u64,
     closed: bool,
 }
 
-/// What is to be done, soonest first.
+/// What is to be done: taps to be opened, then what is due soonest.
 #[derive(Debug)]
 pub struct Queue {
     waiting: Mutex<Waiting>,
@@ -183,7 +186,12 @@ impl Queue {
         let mut waiting = self.waiting.lock().expect("no holder panics");
         waiting.number += 1;
         let number = waiting.number;
-        waiting.heap.push(Reverse(Timed { number, ..timed }));
+        match timed.job {
+            Job::OpenTaps { .. } => waiting.taps.push_back(timed),
+            Job::Scrub { .. } | Job::List { .. } | Job::Look(_) | Job::LookAtAll(_) => {
+                waiting.heap.push(Reverse(Timed { number, ..timed }));
+            }
+        }
         drop(waiting);
         self.changed.notify_one();
     }
@@ -200,6 +208,9 @@ impl Queue {
         loop {
             if waiting.closed {
                 return None;
+            }
+            if let Some(taps) = waiting.taps.pop_front() {
+                return Some(taps);
             }
             let next = waiting.heap.peek();
             let pause = next.map(|Reverse(next)| next.due.saturating_duration_since(Instant::now()));
@@ -362,6 +373,12 @@ mod tests {
             _ => None,
         };
         assert_eq!((next(), next()), (Some(1), Some(2)));
+        queue.push(look(3));
+        let asker = Asker { holder: HolderId::at(1), serial: 1, id: 1, version: 1 };
+        queue.push(Job::OpenTaps { asker, leases: Vec::new(), netns: Vec::new(), want_netns: false });
+        let job = |queue: &Queue| queue.pop().map(|timed| timed.job);
+        assert!(matches!(job(&queue), Some(Job::OpenTaps { .. })), "nobody waits for a tap behind other work");
+        assert!(matches!(job(&queue), Some(Job::Look(_))));
         queue.close();
         assert!(queue.pop().is_none(), "what is not due is left undone");
     }

@@ -31,11 +31,24 @@ struct Given {
     late: u32,
 }
 
+/// Leases that stand.
+struct Held {
+    client: Client,
+    leases: Vec<LeaseId>,
+}
+
+impl Held {
+    fn release(mut self) -> Result<(), ClientError> {
+        self.leases.into_iter().try_for_each(|id| self.client.release(id))
+    }
+}
+
 /// Runs the measurement.
 pub fn run(args: &Scrub) -> Result<Value, Box<dyn Error>> {
     wait_free(&args.socket)?;
     let pause = Duration::from_micros(args.pause_us);
-    let without = leases(args, pause)?;
+    let (without, held) = leases(args, pause)?;
+    held.release()?;
     wait_free(&args.socket)?;
     let stop = AtomicBool::new(false);
     let cpu = cpu_seconds(args.daemon)?;
@@ -43,11 +56,13 @@ pub fn run(args: &Scrub) -> Result<Value, Box<dyn Error>> {
         let giver = scope.spawn(|| give_back(args, Some(args.rate), &stop));
         let watcher = scope.spawn(|| watch(&args.socket, &stop));
         std::thread::sleep(Duration::from_millis(200));
+        // What was leased is held until the client that gives back has ended: it would wait for as many slots more.
         let with = leases(args, pause);
         stop.store(true, Ordering::Relaxed);
         (with, join(giver), join(watcher))
     });
-    let (with, given, backlog) = (with?, given?, backlog?);
+    let ((with, held), given, backlog) = (with?, given?, backlog?);
+    held.release()?;
     let began = Instant::now();
     wait_free(&args.socket)?;
     let (drained, cpu) = (began.elapsed(), cpu_seconds(args.daemon)? - cpu);
@@ -67,19 +82,17 @@ pub fn run(args: &Scrub) -> Result<Value, Box<dyn Error>> {
     }))
 }
 
-/// Leases at a steady pace, gives all of them back at the end, and says how long each took.
-fn leases(args: &Scrub, pause: Duration) -> Result<Times, ClientError> {
+/// Leases at a steady pace, and says how long each took.
+fn leases(args: &Scrub, pause: Duration) -> Result<(Times, Held), ClientError> {
     let mut client = Client::connect(&args.socket)?;
-    let (mut times, mut held) = (Times::default(), Vec::new());
+    let (mut times, mut leases) = (Times::default(), Vec::new());
     for _ in 0..args.leases {
         std::thread::sleep(pause);
         let began = Instant::now();
-        let id = take(&mut client, false)?;
+        leases.push(take(&mut client, false)?);
         times.push(began.elapsed());
-        held.push(id);
     }
-    held.into_iter().try_for_each(|id| client.release(id))?;
-    Ok(times)
+    Ok((times, Held { client, leases }))
 }
 
 /// Leases with the tap, as a VMM has it, and gives back, at that rate or as fast as it goes.
