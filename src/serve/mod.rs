@@ -69,6 +69,7 @@ use crate::sys::clock;
 use crate::sys::confine;
 use crate::sys::lock::{Lock, LockError};
 use crate::sys::outbox::Outbox;
+use crate::sys::thread::wait_its_turn;
 
 /// How long a killed process may take to let go of everything, once it has let go of something.
 const DYING: Duration = Duration::from_secs(1);
@@ -398,6 +399,7 @@ fn hire(shop: &Arc<Shop>, threads: usize) -> Result<Vec<JoinHandle<()>>, ServeEr
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ServeError> {
     let work = || {
         give_up(&confine::SERVING);
+        wait_its_turn(); // a priority is the loop's, which answers
         work();
     };
     std::thread::Builder::new().name(name.into()).spawn(work).map_err(ServeError::call("spawn a thread"))

@@ -4,6 +4,7 @@ use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use nix::errno::Errno;
+use nix::libc;
 
 /// Runs the work on a new thread and waits for it.
 ///
@@ -15,6 +16,16 @@ use nix::errno::Errno;
 pub fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, Errno> {
     let done = std::thread::scope(|scope| Ok(beside(scope, work)?.join()));
     done.map(|done: std::thread::Result<R>| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Gives up what the calling thread has inherited of a priority above others' (a nice value below 0).
+pub fn wait_its_turn() {
+    // SAFETY: both take plain numbers, and mean the calling thread by 0 (setpriority(2)).
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        }
+    }
 }
 
 /// Runs the work on a new thread of that scope.

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use netslot::sys::seqpacket;
-use netslot_protocol::ErrorCode;
 use netslot_protocol::client::Client;
+use netslot_protocol::{ErrorCode, State};
 use nix::sys::stat::Mode;
 
 use crate::common::{Ended, World};
@@ -52,6 +52,30 @@ fn the_service_managers_socket_is_used_and_it_is_told_how_things_are() {
     let told = until("STOPPING=1");
     assert!(told.contains("STATUS=making the pool") && told.contains("STATUS=serving"), "{told}");
     assert!(std::fs::exists(SOCKET).expect("looked"), "the socket is the manager's, and stays");
+}
+
+#[test]
+fn a_priority_is_the_loops_alone() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    let serve = world.command(&["serve", "--up"]);
+    let mut command = Command::new("nice");
+    command.args(["-n", "-10"]).arg(serve.get_program()).args(serve.get_args());
+    let served = Served::spawn(&world, command);
+    served.wait_for(0, State::Free);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", served.pid())).expect("a process");
+    let nice = |path: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(path.join("stat")).expect("a thread");
+        let (name, rest) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).expect("a name");
+        (name.to_owned(), rest.split_whitespace().nth(16).expect("a nice value").to_owned())
+    };
+    for (name, nice) in threads.map(|thread| nice(thread.expect("listed").path())) {
+        match &*name {
+            "netslot" => assert_eq!(nice, "-10", "the loop"),
+            "worker" | "builder" => assert_eq!(nice, "0", "{name}"),
+            _ => {}
+        }
+    }
 }
 
 #[test]
