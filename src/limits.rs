@@ -163,7 +163,7 @@ pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 
 /// Slots that are looked at through one proc file system: the mount costs about 60 µs, spread over so many, and the chains of
 /// its sysctls grow no longer than that.
-pub const PROCFS_SLOTS: u32 = 64;
+pub const PROCFS_SLOTS: u32 = 8;
 
 /// Of the time of one thread, which part may go into counting who is in which namespace: one in so many. A look at 10,000
 /// tasks takes about 20 ms.

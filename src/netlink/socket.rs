@@ -12,7 +12,8 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use super::batch::Batch;
 use super::read::{self, DONE, DUMP_INTR, ERROR, Malformed, Message, Messages};
 use crate::limits::{BATCH_BYTES_MAX, DUMP_BYTES_MAX, NETLINK_WAIT_S};
-use crate::sys::{fault, netns};
+use crate::slot::{IfIndex, LinkName};
+use crate::sys::{device, fault, netns};
 
 /// A dump that the kernel reports as torn is asked for again this often: a table that changes under every one of
 /// them is being rewritten, and its state means nothing.
@@ -161,6 +162,16 @@ impl Socket {
     /// [`SocketError::Call`].
     pub fn netns(&self) -> Result<OwnedFd, SocketError> {
         netns::of_socket(self.raw.as_fd()).map_err(|e| self.call("ioctl(SIOCGSKNS)")(e.into()))
+    }
+
+    /// The name of the device of that index; `None` where there is none. Asked without a message: to answer one about a
+    /// single device takes RTNL, and handles the device's carrier event at once, which may take a grace period
+    /// (linkwatch_sync_dev in rtnl_getlink, 6.18).
+    ///
+    /// # Errors
+    /// [`SocketError::Call`].
+    pub fn device_name(&self, index: IfIndex) -> Result<Option<LinkName>, SocketError> {
+        device::name_of(self.raw.as_fd(), index).map_err(|e| self.call("ioctl(SIOCGIFNAME)")(e.into()))
     }
 
     /// Sends the batch and waits until the kernel has worked through it. A refused message does not stop the ones

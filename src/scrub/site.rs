@@ -17,8 +17,7 @@ use super::rules::SlotRules;
 use crate::config::Config;
 use crate::fingerprint::{Class, Difference, Fact, Fingerprint, compare, line, told};
 use crate::limits::{BATCH_MESSAGES_MAX, DIFFERENCES_TOLD, MENDS};
-use crate::netlink::observed::Link;
-use crate::netlink::{Batch, Protocol, Socket, conntrack, route};
+use crate::netlink::{Batch, Protocol, Socket, conntrack};
 use crate::plan::{Blueprint, SlotSpec};
 use crate::slot::SlotId;
 use crate::sys::tap::TapError;
@@ -95,11 +94,11 @@ impl Site {
     pub fn open_tap(&self, eyes: &mut Eyes, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<OwnedFd, ScrubError> {
         let spec = self.blueprint.slot(slot);
         eyes.arrive(slot, namespace)?;
-        let mut inside = eyes.open(slot)?;
-        find_tap(&mut inside, &spec)?;
+        let inside = eyes.open(slot)?;
+        find_tap(&inside, &spec)?;
         let tap = tap::open(self.dev_net.as_fd(), &spec.tap.name).map_err(|e| ScrubError::Tap(slot, e))?;
         // Deleted between the look and the open, it would be another one that we hold.
-        find_tap(&mut inside, &spec)?;
+        find_tap(&inside, &spec)?;
         Ok(tap)
     }
 
@@ -126,7 +125,7 @@ impl Site {
             return Ok(Verdict::Held(Held::Processes));
         }
         let mut inside = eyes.open(slot)?;
-        find_tap(&mut inside, &spec)?;
+        find_tap(&inside, &spec)?;
         let (owner, group) = spec.tap_owner;
         let tap = match tap_reset::open_and_reset(self.dev_net.as_fd(), &spec.tap.name, owner, group) {
             Ok(tap) => tap,
@@ -249,14 +248,10 @@ impl Site {
 }
 
 /// The tap, which must be looked at before it is opened: of a name that is not there, TUNSETIFF makes a new device.
-fn find_tap(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
-    let mut batch = Batch::new();
-    route::get_link(&mut batch, spec.tap.index, None);
-    let mut found = None;
-    let asked = inside.socket.ask(&mut batch, |message| found = Link::read(message));
-    asked.map_err(|error| ScrubError::Socket(spec.slot, Arc::new(error)))?;
-    let is_it = |link: &Link| link.tap.is_some() && link.name == spec.tap.name.as_str();
-    found.filter(is_it).map(drop).ok_or(ScrubError::NoTap(spec.slot))
+fn find_tap(inside: &Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
+    let found = inside.socket.device_name(spec.tap.index);
+    let name = found.map_err(|error| ScrubError::Socket(spec.slot, Arc::new(error)))?;
+    name.filter(|name| *name == spec.tap.name).map(drop).ok_or(ScrubError::NoTap(spec.slot))
 }
 
 /// What is refused here shows in the next look: a neighbour may have aged in the meantime, an address have taken its

@@ -16,10 +16,9 @@ use crate::bpf::MapCells;
 use crate::execute::Broken;
 use crate::ledger::{HolderId, Lease, Reason, Scrubbed};
 use crate::limits::{SCRUB_PATIENCE_MS, SCRUB_PAUSE_MS, SCRUB_TRIES_SPARED};
-use crate::netlink::observed::Link;
-use crate::netlink::{Batch, Socket, SocketError, route};
+use crate::netlink::Socket;
 use crate::scrub::{Eyes, Held, ScrubError, Site, Verdict};
-use crate::slot::{IfIndex, SlotId};
+use crate::slot::SlotId;
 use crate::sys::netns;
 use crate::sys::tap::TapError;
 
@@ -284,7 +283,7 @@ impl Shop {
                 self.inbox.put(Done::Listed { asker: *asker, file });
             }
             Job::Look(slot) => self.look(root, *slot),
-            Job::LookAtAll(slots) => self.look_at_all(root, slots),
+            Job::LookAtAll(slots) => slots.iter().for_each(|slot| self.look(root, *slot)),
         }
         None
     }
@@ -302,32 +301,14 @@ impl Shop {
         self.inbox.put(Done::Scrubbed { lease, outcome, why });
     }
 
-    fn look(&self, root: &mut Socket, slot: SlotId) {
+    fn look(&self, root: &Socket, slot: SlotId) {
         let index = self.site.blueprint().slot(slot).host_end.index;
-        match is_there(root, index) {
-            Ok(true) => {}
-            Ok(false) => self.inbox.put(Done::Gone(slot)),
+        match root.device_name(index) {
+            Ok(Some(_)) => {}
+            Ok(None) => self.inbox.put(Done::Gone(slot)),
             Err(error) => log::warn!("slot {slot}: its host end cannot be looked at: {error}"),
         }
     }
-
-    fn look_at_all(&self, root: &mut Socket, slots: &[SlotId]) {
-        let links = match root.dump(route::dump_links, Link::read) {
-            Ok(links) => links,
-            Err(error) => return log::warn!("the host ends cannot be looked at: {error}"),
-        };
-        let there: std::collections::HashSet<u32> = links.iter().map(|link| link.index).collect();
-        for slot in slots.iter().filter(|slot| !there.contains(&self.site.blueprint().slot(**slot).host_end.index.0)) {
-            self.inbox.put(Done::Gone(*slot));
-        }
-    }
-}
-
-fn is_there(root: &mut Socket, index: IfIndex) -> Result<bool, SocketError> {
-    let mut batch = Batch::new();
-    route::get_link(&mut batch, index, None);
-    let refusals = root.ask(&mut batch, |_| ())?;
-    Ok(!refusals.iter().any(|refusal| refusal.errno == Errno::ENODEV))
 }
 
 /// Whether opening a tap failed because somebody holds it.

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -57,24 +57,46 @@ impl Devices {
     }
 
     fn ask(&self, index: IfIndex) -> Result<Device, Errno> {
-        // SAFETY: `ifreq` is plain bytes, of which zeros are a value.
-        let mut request: libc::ifreq = unsafe { zeroed() };
-        request.ifr_ifru.ifru_ifindex = index.0.cast_signed();
+        let mut request = named(self.0.as_fd(), index)?;
         let fd = self.0.as_raw_fd();
-        // SAFETY: the first request reads the index and writes the name; the others read that name, and write their own field
-        // of the union, which is read before the next one.
+        // SAFETY: both requests read the name, and write their own field of the union, which is read before the next one.
         let (flags, mtu) = unsafe {
-            ioctl::name(fd, &raw mut request)?;
             ioctl::flags(fd, &raw mut request)?;
             let flags = request.ifr_ifru.ifru_flags;
             ioctl::mtu(fd, &raw mut request)?;
             (flags, request.ifr_ifru.ifru_mtu)
         };
-        let name = request.ifr_name.map(c_char::cast_unsigned);
-        let name = CStr::from_bytes_until_nul(&name).ok().and_then(|name| name.to_str().ok()?.parse().ok());
         let up = i32::from(flags) & libc::IFF_UP != 0;
-        Ok(Device { name: name.ok_or(Errno::EINVAL)?, up, mtu: mtu.cast_unsigned() })
+        Ok(Device { name: name_in(&request)?, up, mtu: mtu.cast_unsigned() })
     }
+}
+
+/// The name of the device of that index in the namespace of a socket of any family; `None` where there is none.
+///
+/// # Errors
+/// Those of the request, but for ENODEV; EINVAL for a name that is none.
+pub fn name_of(socket: BorrowedFd<'_>, index: IfIndex) -> Result<Option<LinkName>, Errno> {
+    match named(socket, index) {
+        Ok(request) => name_in(&request).map(Some),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A request with the name of the device of that index.
+fn named(socket: BorrowedFd<'_>, index: IfIndex) -> Result<libc::ifreq, Errno> {
+    // SAFETY: `ifreq` is plain bytes, of which zeros are a value.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    request.ifr_ifru.ifru_ifindex = index.0.cast_signed();
+    // SAFETY: reads the index and writes the name.
+    unsafe { ioctl::name(socket.as_raw_fd(), &raw mut request) }?;
+    Ok(request)
+}
+
+fn name_in(request: &libc::ifreq) -> Result<LinkName, Errno> {
+    let name = request.ifr_name.map(c_char::cast_unsigned);
+    let name = CStr::from_bytes_until_nul(&name).ok().and_then(|name| name.to_str().ok()?.parse().ok());
+    name.ok_or(Errno::EINVAL)
 }
 
 #[cfg(test)]
