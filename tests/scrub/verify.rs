@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::common::World;
 use crate::served::{Served, lease};
-use netslot_protocol::Policy;
+use netslot_protocol::{Policy, State};
 
 /// Numbers of the slots that `verify` finds different.
 fn differing(report: &Value) -> Vec<u64> {
@@ -85,4 +85,27 @@ fn what_a_lease_brings_about_is_no_difference_and_what_its_holder_changes_is() {
     // The daemon is not needed for it.
     let shown = world.netslot(&["show", &number, "--diff"]);
     assert_eq!((shown.code, shown.stdout.as_str()), (8, "br0 MTU: expected 1430, found 1300\n"));
+}
+
+#[test]
+fn a_scrub_changes_no_carrier() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 1");
+    let netns = world.slot(0);
+    // What becomes of each change waits in a list of the kernel's, which handles 100 a second.
+    let changes = || {
+        let told = world.in_netns(&netns, "ip", &["-j", "-s", "-s", "link", "show", "tap0"]);
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        told[0]["stats64"]["tx"]["carrier_changes"].as_u64().expect("a number")
+    };
+    let before = changes();
+    let mut client = served.client();
+    for _ in 0..3 {
+        let leased = lease(&mut client, Policy::Explicit);
+        client.release(leased.id).expect("ours");
+        served.wait_for(0, State::Free);
+    }
+    assert_eq!(changes(), before);
+    drop(world.open_tap(&netns));
+    assert_eq!(changes(), before + 2, "as a VMM's opening and closing does");
 }
