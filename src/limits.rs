@@ -161,8 +161,8 @@ pub const SCRUB_TRIES_SPARED: u32 = 3;
 /// First and longest pause before a slot is made again that could not be, milliseconds.
 pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 
-/// Slots that are looked at through one proc file system: the mount costs about 60 µs, spread over so many, and the chains of
-/// its sysctls grow no longer than that.
+/// Slots that are looked at through one proc file system: the mount costs about 60 µs, spread over so many, and each of
+/// some 46 reads walks a chain half as long at 60 to 125 ns an entry. Of 8 and 64: 7 + 17 and 1 + 133 µs a slot.
 pub const PROCFS_SLOTS: u32 = 8;
 
 /// Of the time of one thread, which part may go into counting who is in which namespace: one in so many. A look at 10,000
