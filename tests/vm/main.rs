@@ -83,3 +83,11 @@ fn the_daemon_passes_its_tests_on_6_12() {
     let skip = "skip=leases_survive_kills_under_load";
     Scenario::new("suite", Line::V6_12).with_test("daemon").append(skip).run();
 }
+
+#[test]
+#[ignore = "minutes: make test-vm"]
+fn what_is_left_in_a_slot_is_gone_on_6_12_too() {
+    // Neighbours are looked at there, and made anew from 6.13 on.
+    let suite = Scenario::new("suite", Line::V6_12).with_test("scrub");
+    suite.with_command("conntrack").with_command("sysctl").with_command("iptables-legacy").run();
+}

@@ -11,7 +11,7 @@ use crate::machine::{Machine, QEMU};
 use crate::packages;
 
 /// Modules that netslot needs, with those of its rules and of the peers that tests make.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 21] = [
     "bridge",
     "veth",
     "tun",
@@ -22,6 +22,8 @@ const MODULES: [&str; 19] = [
     "nf_conntrack",
     "nft_ct",
     "nft_limit",
+    "nft_quota",
+    "nf_conntrack_netlink",
     "nft_reject_inet",
     "nft_log",
     "nft_meta",
@@ -86,6 +88,7 @@ impl Scenario {
         }
         self.commands.extend([
             "ping", "nft", "tc", "bridge", "nsenter", "ethtool", "bpftool", "nstat", "setpriv", "prlimit", "unshare",
+            "nice",
         ]);
         self.patience = Duration::from_secs(900);
         self.memory_mb = 1_024;
