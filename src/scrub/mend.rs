@@ -128,7 +128,8 @@ fn append(batch: &mut Batch, kind: u16, flags: u16, fact: &Fact) {
 
 /// The requests that take away all neighbours of all devices, and make anew those that there should be; and these. A
 /// device that is given its own MAC forgets its neighbours of both families, permanent ones too (dev_set_mac_address tells
-/// of a change; neigh_changeaddr, net/core/neighbour.c).
+/// of a change; neigh_changeaddr, net/core/neighbour.c). Not so the tunnels' fallback devices, which are down and stand in
+/// no fingerprint: what an admin notes there does nothing, and `verify` tells of it.
 pub fn renew_neighbours(batch: &mut Batch, expected: &Fingerprint) -> Vec<Fact> {
     for device in expected.facts().iter().filter(|fact| fact.class == Class::Link) {
         let Some((index, mac)) = device.value(INDEX).zip(device.value(MAC)) else { continue };
