@@ -123,14 +123,9 @@ impl<'a> Site<'a> {
                 builder.asked.push(part);
             }
             if part == Part::TapOnBridge {
-                // That the tap was let go of, and the bridge has no port with a carrier, waits in the kernel's list of carrier
-                // events, which gets 100 shorter a second and is walked for each urgent one, as every host end that is raised.
-                // Asked for a device, the kernel handles its event at once (linkwatch_sync_dev in rtnl_getlink, since 6.8),
-                // and without a grace period while the device is down.
-                for device in [&spec.tap, &spec.bridge] {
-                    route::get_link(&mut builder.batch, device.index, None);
-                    builder.asked.push(part);
-                }
+                // The tap was let go of, and the bridge has no port with a carrier: an event each, cheap while both are down.
+                route::settle_carriers(&mut builder.batch, spec.tap.index, spec.bridge.index);
+                builder.asked.extend([part; 2]);
             }
         }
         if let Some(refusal) = socket.send(&mut builder.batch)?.into_iter().next() {

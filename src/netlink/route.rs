@@ -322,6 +322,17 @@ pub fn get_link(batch: &mut Batch, index: IfIndex, netns: Option<u32>) {
     });
 }
 
+/// Has the kernel handle at once what waits of carrier events of that tap and then of that bridge, by asking for both; with a
+/// grace period each where they are up.
+///
+/// All namespaces' events wait in one list, of which the kernel by itself handles 100 a second, and which it walks under RTNL
+/// with interrupts off for each urgent one, as each host end's raising and each opening of a tap is (`__linkwatch_run_queue`,
+/// net/core/link_watch.c): 22 % of both CPUs at 200 scrubs per second beside 4,000 slots, on 6.18.
+pub fn settle_carriers(batch: &mut Batch, tap: IfIndex, bridge: IfIndex) {
+    get_link(batch, tap, None);
+    get_link(batch, bridge, None);
+}
+
 /// Asks for all devices, without their statistics.
 pub fn dump_links(batch: &mut Batch) {
     batch.message(libc::RTM_GETLINK, DUMP, &link_header(0, 0, 0), |a| {

@@ -164,9 +164,8 @@ impl Socket {
         netns::of_socket(self.raw.as_fd()).map_err(|e| self.call("ioctl(SIOCGSKNS)")(e.into()))
     }
 
-    /// The name of the device of that index; `None` where there is none. Asked without a message: to answer one about a
-    /// single device takes RTNL, and handles the device's carrier event at once, which may take a grace period
-    /// (linkwatch_sync_dev in rtnl_getlink, 6.18).
+    /// The name of the device of that index; `None` where there is none. Asked without a message, which takes RTNL and
+    /// settles the device's carrier ([`super::route::get_link`]).
     ///
     /// # Errors
     /// [`SocketError::Call`].

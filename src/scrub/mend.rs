@@ -130,17 +130,12 @@ fn append(batch: &mut Batch, kind: u16, flags: u16, fact: &Fact) {
 /// device that is given its own MAC forgets its neighbours of both families, permanent ones too (dev_set_mac_address tells
 /// of a change; neigh_changeaddr, net/core/neighbour.c). Not so the tunnels' fallback devices, which are down and stand in
 /// no fingerprint: what an admin notes there does nothing, and `verify` tells of it.
-pub fn renew_neighbours(batch: &mut Batch, expected: &Fingerprint) -> Vec<Fact> {
-    for device in expected.facts().iter().filter(|fact| fact.class == Class::Link) {
-        let Some((index, mac)) = device.value(INDEX).zip(device.value(MAC)) else { continue };
-        let mut header = [0; 16];
-        header[4..8].copy_from_slice(index);
-        batch.message(libc::RTM_NEWLINK, 0, &header, |a| {
-            a.bytes(libc::IFLA_ADDRESS, mac);
-        });
+pub fn renew_neighbours(batch: &mut Batch, expected: &Fingerprint, spec: &SlotSpec) -> Vec<Fact> {
+    let of = |class: Class| expected.facts().iter().filter(move |fact| fact.class == class);
+    for device in of(Class::Link).filter(|device| device.value(MAC).is_some()) {
+        link(batch, device, &[MAC], spec);
     }
-    let ours = expected.facts().iter().filter(|fact| fact.class == Class::Neighbour);
-    let neighbours: Vec<Fact> = ours.cloned().collect();
+    let neighbours: Vec<Fact> = of(Class::Neighbour).cloned().collect();
     for neighbour in &neighbours {
         put_back(batch, neighbour);
     }
@@ -327,6 +322,33 @@ mod tests {
         for id in [3, 10, 31, 52, 999] {
             assert_eq!(differs(id, &[1; 4], &[2; 4]).0, Mend::Nothing, "attribute {id}");
         }
+    }
+
+    #[test]
+    fn neighbours_are_forgotten_on_every_device_before_they_are_made_anew() {
+        let (spec, v4) = (spec(), spec().v4.any());
+        let mut expected = Vec::new();
+        for device in [&spec.bridge, &spec.up] {
+            expected.extend(facts(Class::Link, |b| {
+                let mut header = [0; 16];
+                header[4..8].copy_from_slice(&device.index.0.to_ne_bytes());
+                b.message(libc::RTM_NEWLINK, 0, &header, |a| {
+                    a.bytes(libc::IFLA_ADDRESS, &device.mac.0);
+                });
+            }));
+        }
+        let neighbour = |b: &mut Batch| route::add_neighbour(b, spec.up.index, v4.next_hop, spec.host_end.mac);
+        expected.extend(facts(Class::Neighbour, neighbour));
+        let mut batch = Batch::new();
+        let renewed = renew_neighbours(&mut batch, &Fingerprint::of(expected.clone()), &spec);
+        assert_eq!(renewed, expected[2..]);
+        let sent = |class| facts(class, |b| drop(renew_neighbours(b, &Fingerprint::of(expected.clone()), &spec)));
+        let addresses: Vec<_> =
+            sent(Class::Link)[..2].iter().map(|f| (f.number(INDEX), f.value(MAC).map(<[u8]>::to_vec))).collect();
+        let own = [&spec.bridge, &spec.up].map(|device| (Some(device.index.0), Some(device.mac.0.to_vec())));
+        assert_eq!(addresses, own);
+        let kinds: Vec<u16> = Messages(batch.as_bytes()).map(|message| message.expect("well-formed").kind).collect();
+        assert_eq!(kinds, [libc::RTM_NEWLINK, libc::RTM_NEWLINK, libc::RTM_NEWNEIGH]);
     }
 
     #[test]

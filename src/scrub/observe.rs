@@ -109,7 +109,7 @@ pub struct Inside<'a> {
 
 impl Inside<'_> {
     /// Everything but sockets and rules; of the neighbours those that are known already, else all that there are: for
-    /// these the kernel walks every namespace's (neigh_dump_table, net/core/neighbour.c), 1.7 ms beside 4,000 slots.
+    /// these the kernel walks every namespace's (neigh_dump_table, net/core/neighbour.c), at 140 ns each by perf.
     ///
     /// # Errors
     /// [`ScrubError`].

@@ -132,7 +132,7 @@ impl Site {
             Err(TapError { errno: Errno::EBUSY, .. }) => return Ok(Verdict::Held(Held::Tap)),
             Err(error) => return Err(ScrubError::Tap(slot, error)),
         };
-        handle_carrier_events(&mut inside, &spec)?;
+        settle_carriers(&mut inside, &spec)?;
         self.clean(&mut inside, &spec, &expected)?;
         // What was queued for the last holder, or for us, goes with the descriptor.
         drop(tap);
@@ -168,17 +168,16 @@ impl Site {
         Ok(differences)
     }
 
-    /// Compares, mends what differs, and compares again: most slots need one look, and a request takes RTNL where a look
-    /// does not.
+    /// Compares, mends what differs, and compares again: most slots need one look.
     fn clean(&self, inside: &mut Inside<'_>, spec: &SlotSpec, expected: &Fingerprint) -> Result<(), ScrubError> {
         for _ in 0..MENDS {
-            let differences = self.sweep(inside, expected)?;
+            let differences = self.sweep(inside, spec, expected)?;
             if differences.is_empty() {
                 return Ok(());
             }
             self.mend(inside, spec, expected, &differences)?;
         }
-        match self.sweep(inside, expected)? {
+        match self.sweep(inside, spec, expected)? {
             differences if differences.is_empty() => Ok(()),
             differences => Err(differs(spec, &differences)),
         }
@@ -186,11 +185,16 @@ impl Site {
 
     /// Compares; where that is cheaper, with neighbours made anew before. They are looked at nevertheless where the kernel
     /// refuses a part of that, as for a device that is gone.
-    fn sweep(&self, inside: &mut Inside<'_>, expected: &Fingerprint) -> Result<Vec<Difference>, ScrubError> {
+    fn sweep(
+        &self,
+        inside: &mut Inside<'_>,
+        spec: &SlotSpec,
+        expected: &Fingerprint,
+    ) -> Result<Vec<Difference>, ScrubError> {
         let mut renewed = None;
         if self.renews {
             let mut batch = Batch::new();
-            let neighbours = renew_neighbours(&mut batch, expected);
+            let neighbours = renew_neighbours(&mut batch, expected, spec);
             renewed = send(inside, &mut batch)?.then_some(neighbours);
         }
         self.compare(inside, expected, renewed)
@@ -255,15 +259,10 @@ fn find_tap(inside: &Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
     name.filter(|name| *name == spec.tap.name).map(drop).ok_or(ScrubError::NoTap(spec.slot))
 }
 
-/// Has the kernel handle the carrier events that the last holder's close left, of the tap and then of the bridge: it does
-/// before it answers for one device (linkwatch_sync_dev in rtnl_getlink, since 6.8). By itself it handles 100 a second,
-/// and walks past all others for each urgent one, which every opening of a tap is: at 500 releases per second thousands
-/// pile up, and took a tenth of both CPUs under RTNL.
-fn handle_carrier_events(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
+/// What the last holder's close left of carrier events would slow down everybody who opens a tap.
+fn settle_carriers(inside: &mut Inside<'_>, spec: &SlotSpec) -> Result<(), ScrubError> {
     let mut batch = Batch::new();
-    for device in [&spec.tap, &spec.bridge] {
-        route::get_link(&mut batch, device.index, None);
-    }
+    route::settle_carriers(&mut batch, spec.tap.index, spec.bridge.index);
     let asked = inside.socket.ask(&mut batch, |_| ());
     asked.map(drop).map_err(|error| ScrubError::Socket(inside.slot, Arc::new(error)))
 }

@@ -174,8 +174,8 @@ impl Daemon {
                     }
                 }
                 Ok(Heard::Lost) => {
-                    let slots = SlotId::first(self.ledger.slots()).filter(|slot| self.has_netns(*slot)).collect();
-                    self.shop.queue.push(Job::LookAtAll(slots));
+                    let slots = SlotId::first(self.ledger.slots()).filter(|slot| self.has_netns(*slot));
+                    slots.for_each(|slot| self.shop.queue.push(Job::Look(slot)));
                 }
                 Ok(Heard::Nothing) => return,
                 Err(error) => return log::error!("the news of deleted devices cannot be read: {error}"),

@@ -63,8 +63,6 @@ pub enum Job {
     },
     /// See whether a slot's host end is still there.
     Look(SlotId),
-    /// See which of these slots' host ends are still there.
-    LookAtAll(Vec<SlotId>),
 }
 
 /// What came of it.
@@ -187,7 +185,7 @@ impl Queue {
         let number = waiting.number;
         match timed.job {
             Job::OpenTaps { .. } => waiting.taps.push_back(timed),
-            Job::Scrub { .. } | Job::List { .. } | Job::Look(_) | Job::LookAtAll(_) => {
+            Job::Scrub { .. } | Job::List { .. } | Job::Look(_) => {
                 waiting.heap.push(Reverse(Timed { number, ..timed }));
             }
         }
@@ -283,7 +281,6 @@ impl Shop {
                 self.inbox.put(Done::Listed { asker: *asker, file });
             }
             Job::Look(slot) => self.look(root, *slot),
-            Job::LookAtAll(slots) => slots.iter().for_each(|slot| self.look(root, *slot)),
         }
         None
     }

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Stdio};
 
+use netslot::sys::kernel;
 use netslot_protocol::client::{Client, Lease, LeaseOptions};
 use netslot_protocol::{Policy, State};
 use nix::libc;
@@ -19,11 +20,12 @@ enum End {
     Mended,
     /// Quarantined and made anew.
     MadeAnew,
-    /// One or the other: a bridge that is raised again listens where it did once a carrier has come; one whose MAC is set
-    /// back before the first look has its forwarding entries back, which is where neighbours are made anew (Linux 6.13).
+    /// Cleaned where neighbours are made anew, which sets MACs back before the first look (Linux 6.13); else made anew.
+    MendedWithNeighbours,
+    /// One or the other: a bridge that is raised again listens where it did once a carrier has come.
     Either,
 }
-use End::{Either, MadeAnew, Mended};
+use End::{Either, MadeAnew, Mended, MendedWithNeighbours};
 
 /// Its name, the commands in the namespace that leave it, and the end of it.
 type Dirt = (&'static str, &'static [&'static str], End);
@@ -66,7 +68,7 @@ const DIRT: &[Dirt] = &[
     ("alias and group", &["ip link set up0 alias mine", "ip link set br0 group 7"], Mended),
     ("queue length", &["ip link set tap0 txqueuelen 7"], Mended),
     ("MAC", &["ip link set up0 address 02:00:00:00:00:01"], Mended),
-    ("bridge's MAC", &["ip link set br0 address 02:00:00:00:00:02"], Either),
+    ("bridge's MAC", &["ip link set br0 address 02:00:00:00:00:02"], MendedWithNeighbours),
     ("promiscuity", &["ip link set up0 promisc on", "ip link set br0 allmulticast on"], Mended),
     ("ARP off", &["ip link set up0 arp off"], Mended),
     ("uplink down", &["ip link set up0 down"], Mended),
@@ -182,6 +184,11 @@ fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) 
         client.release(leased.id).expect("ours");
         served.wait_for(0, State::Free);
     }
+    let end = match end {
+        MendedWithNeighbours if kernel::version(&kernel::release().expect("told")) >= (6, 13) => Mended,
+        MendedWithNeighbours => MadeAnew,
+        end @ (Mended | MadeAnew | Either) => end,
+    };
     let wrong = !seen || after.code != 0 || (end_seen != end && end != Either);
     wrong.then(|| format!("{name}: {end_seen:?}; leased: {}; free: {}", shown.stdout, after.stdout))
 }

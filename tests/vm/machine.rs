@@ -55,8 +55,8 @@ impl Machine<'_> {
 
     fn command(&self, mut command: Command, dir: &Path) -> Command {
         // Never KVM because /dev/kvm exists: on nested hosts it may be there and hang. Both CPUs in turns on one thread: side by
-        // side, one was seen to meet a breakpoint that the other had just taken out again while it patched a static key
-        // ("Oops: int3" in netif_rx_internal, 6.12), which a real CPU's order of events keeps from happening.
+        // side, a guest died once of "Oops: int3" at a static key, where no breakpoint was any more (netif_rx_internal, 6.12).
+        // Taken for the emulator's doing, not proven.
         command.args(
             "-nodefaults -no-user-config -no-reboot -display none -accel tcg,thread=single -cpu max -smp 2".split(' '),
         );
