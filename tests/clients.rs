@@ -156,7 +156,7 @@ exit 42";
 fn a_slot_without_a_guest_is_its_programs_own() {
     let Some(world) = World::new() else { return };
     let _daemon = Daemon::over(&world, "slots = 1");
-    let ping = ["--wait", "30s", "--", "ping", "-c1", "-W2", NETWORK_IP];
+    let ping = ["--wait", "30s", "--", "ping", "-c1", "-W20", NETWORK_IP];
     let reached = world.netslot(&[&["exec", "--no-guest"], &ping[..]].concat());
     assert_eq!(reached.code, 0, "{reached:?}");
     let unanswered = world.netslot(&[&["exec"], &ping[..]].concat());

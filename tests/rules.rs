@@ -430,8 +430,8 @@ fn the_rules_to_start_with_are_taken_and_hold_what_they_say() {
     assert_eq!((up.code, up.stderr.contains("warning: the rules")), (0, false), "{up:?}");
     let slot = world.slot(0);
     [0, 1].into_iter().for_each(|number| world.open_slot(number));
-    world.in_netns(&slot, "ping", &["-c1", "-W2", NETWORK_IP]);
-    world.in_netns(&world.network, "ping", &["-c1", "-W2", "100.64.0.2"]);
+    world.in_netns(&slot, "ping", &["-c1", "-W20", NETWORK_IP]);
+    world.in_netns(&world.network, "ping", &["-c1", "-W20", "100.64.0.2"]);
     assert!(!world.works_in(&slot, "ping", &["-c1", "-W1", "100.64.0.3"]), "one slot reaches another");
     // As the guest, which stands beyond br0: its packets come by the tap's place in the bridge.
     world.in_netns(&slot, "ip", &["link", "add", "guest", "type", "veth", "peer", "name", "port"]);

@@ -91,9 +91,9 @@ fn a_route_that_holds_less_is_learnt_from_an_error_in_ipv6_too() {
     world.lease_all();
     world.ip("link set uplink0 mtu 1300");
     let guest = &world.guests[1];
-    let told = world.output_in(guest, "ping", &["-c1", "-W2", "-M", "do", "-s", "1300", NETWORK6]);
-    assert!(told.contains("mtu=1300") || told.contains("mtu = 1300"), "the host's error reaches the guest: {told}");
     // Several: the routers have only just raised their devices, and may not be ready to find each other.
+    let told = world.output_in(guest, "ping", &["-c5", "-i0.5", "-W2", "-M", "do", "-s", "1300", NETWORK6]);
+    assert!(told.contains("mtu=1300") || told.contains("mtu = 1300"), "the host's error reaches the guest: {told}");
     assert!(world.works_in(guest, "ping", &["-c5", "-i0.5", "-W2", "-M", "do", "-s", "1200", NETWORK6]));
     let route = world.output_in(guest, "ip", &["-6", "route", "get", NETWORK6]);
     assert!(route.contains("mtu 1300"), "and is remembered: {route}");

@@ -27,7 +27,7 @@ fn a_slot_deleted_by_hand_is_found_and_made_anew_and_its_lease_is_over() {
     let leases = client.lease(&all).expect("made anew in time");
     for lease in &leases {
         let netns = lease.netns.as_ref().expect("asked for");
-        world.in_netns(netns, "ping", &["-c1", "-W5", crate::common::HOST_IP]);
+        world.in_netns(netns, "ping", &["-c1", "-W20", crate::common::HOST_IP]);
     }
     assert_eq!(world.host_ends(), 4);
     assert!(served.log().contains("its host end is gone"), "{}", served.log());

@@ -186,9 +186,14 @@ pub struct Raw(OwnedFd);
 
 impl Raw {
     pub fn connect() -> Self {
-        let fd = socket_to(SOCKET).expect("a daemon");
+        Self::reach().expect("a daemon")
+    }
+
+    /// To a daemon that may be gone.
+    pub fn reach() -> Option<Self> {
+        let fd = socket_to(SOCKET)?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(180)).expect("set");
-        Self(fd)
+        Some(Self(fd))
     }
 
     pub fn send(&self, bytes: &[u8]) -> Result<usize, Errno> {

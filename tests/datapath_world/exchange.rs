@@ -13,7 +13,7 @@ use netslot::sys::netns::within;
 use super::World;
 
 const BULK: usize = 8 << 20;
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A server in the network: sends back what it gets, TCP and UDP, on one port of an address.
 pub fn serve(world: &World, address: &str, clients: usize, done: Arc<AtomicBool>) -> thread::JoinHandle<()> {

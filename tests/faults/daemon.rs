@@ -2,8 +2,10 @@
 //! next daemon knows every lease that the client was told of, and none that it was not; in the end the pool is as it was.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use netslot_protocol::client::{Client, ClientError, LeaseOptions};
 use netslot_protocol::{Binding, Ip, LeaseId, Policy, State as SlotState};
@@ -112,40 +114,62 @@ fn load(known: &mut Known) -> Result<(), ClientError> {
 /// Starts a daemon that is to be killed after so many changes, and uses it until it is, or until nothing is left to do,
 /// when it is told to stop.
 fn use_until_killed(world: &World, args: &[&str], changes: u64, known: &mut Known) -> String {
-    let mut child = spawned(world, args, changes);
-    if serves(&mut child) && load(known).is_ok() {
-        stop(&child);
+    let mut doomed = Doomed::start(world, args, changes);
+    if doomed.serves() && load(known).is_ok() {
+        doomed.stop();
     }
-    told(child)
+    doomed.told()
 }
 
-/// Starts a daemon that is to be killed after so many changes.
-pub fn spawned(world: &World, args: &[&str], changes: u64) -> Child {
-    let mut command = with_fault(world, args, changes);
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started")
-}
+/// A daemon that is to be killed after so many changes; gone with the test, whatever becomes of that.
+pub struct Doomed(Child);
 
-/// Tells a daemon that is not reaped to stop.
-pub fn stop(child: &Child) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a child that is not reaped");
-}
+impl Doomed {
+    pub fn start(world: &World, args: &[&str], changes: u64) -> Self {
+        let mut command = with_fault(world, args, changes);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started"))
+    }
 
-/// What it has told at its end, however it ends.
-pub fn told(child: Child) -> String {
-    let output = child.wait_with_output().expect("ended");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("asked").is_some()
+    }
 
-/// Whether it came to serve.
-pub fn serves(child: &mut Child) -> bool {
-    while Client::connect(SOCKET.as_ref()).is_err() {
-        if child.try_wait().expect("asked").is_some() {
-            return false;
+    /// Whether it came to serve.
+    pub fn serves(&mut self) -> bool {
+        while Client::connect(SOCKET.as_ref()).is_err() {
+            if self.has_ended() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        true
     }
-    true
+
+    /// Tells it to stop; it is not reaped.
+    pub fn stop(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a child that is not reaped");
+    }
+
+    /// What it has told at its end, however it ends; what it tells fits into a pipe.
+    pub fn told(mut self) -> String {
+        let began = Instant::now();
+        while !self.has_ended() {
+            assert!(began.elapsed() < PATIENCE, "neither killed nor told to stop, and the test went on without it");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut told = Vec::new();
+        self.0.stderr.take().expect("a pipe").read_to_end(&mut told).expect("readable");
+        String::from_utf8_lossy(&told).into_owned()
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        // Says so where it has ended and is reaped; there is nothing to do then.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The next daemon: holds what it says against what the client was told, then stops it in order.
@@ -196,12 +220,7 @@ fn a_daemon_killed_after_any_change_is_taken_over_by_the_next() {
         table.kill(!told.contains("changes made"));
         if all() || index % 3 == 0 {
             // What the client was told of by the first is still there when the second one dies.
-            let mut child =
-                with_fault(&world, &["serve"], 1 + n * 7 % 25).stderr(Stdio::null()).spawn().expect("started");
-            if serves(&mut child) {
-                child.kill().expect("killed");
-            }
-            child.wait().expect("reaped");
+            Doomed::start(&world, &["serve"], 1 + n * 7 % 25).serves();
             table.kill_again(true);
         }
         take_over(&world, &mut known, &when);

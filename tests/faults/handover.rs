@@ -1,7 +1,6 @@
 //! One daemon takes over from another, and either is killed after its n-th change: whoever is left serves, or the next plain
 //! start does. No lease is lost, none is double, and a request that waits is answered once or not at all.
 
-use std::process::Child;
 use std::time::Duration;
 
 use netslot_protocol::client::{Client, ClientError, LeaseOptions};
@@ -9,7 +8,7 @@ use netslot_protocol::request::{self, Call as _};
 use netslot_protocol::{LeaseId, Policy, State as SlotState, Text, reply};
 
 use crate::common::World;
-use crate::daemon::{Known, serves, spawned, stop, take_over, told};
+use crate::daemon::{Doomed, Known, take_over};
 use crate::loops::{Table, all, changes_in, places, pool};
 use crate::served::{PATIENCE, Raw, SOCKET};
 use crate::state::State;
@@ -30,10 +29,11 @@ struct Clients {
 }
 
 impl Clients {
-    fn seat(known: &mut Known) -> Result<Self, ClientError> {
-        let (client, explicit) = leased(known, Policy::Explicit)?;
-        let (mut closing, on_disconnect) = leased(known, Policy::OnDisconnect)?;
-        let waits = Raw::connect();
+    /// `None` where the daemon died before all of them had what they came for.
+    fn seat(known: &mut Known) -> Option<Self> {
+        let (client, explicit) = leased(known, Policy::Explicit).ok()?;
+        let (mut closing, on_disconnect) = leased(known, Policy::OnDisconnect).ok()?;
+        let waits = Raw::reach()?;
         let request = request::Lease {
             count: 1,
             wait_ms: 280_000,
@@ -43,11 +43,11 @@ impl Clients {
             want_tap_fd: false,
             own_stack: false,
         };
-        waits.ask(7, &request).expect("there is a daemon");
-        while closing.status()?.waiters == 0 {
+        waits.ask(7, &request).ok()?;
+        while closing.status().ok()?.waiters == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(Self { client, explicit, closing: Some(closing), on_disconnect, waits: Some(waits) })
+        Some(Self { client, explicit, closing: Some(closing), on_disconnect, waits: Some(waits) })
     }
 
     /// Requests on a connection that stands, some of them before the pool changes hands and some after.
@@ -89,12 +89,11 @@ fn leased(known: &mut Known, policy: Policy) -> Result<(Client, LeaseId), Client
 }
 
 /// Waits until one of the two is gone; who is left, if any is, and serves.
-fn survivor<'a>(old: &'a mut Child, new: &'a mut Child) -> Option<&'a mut Child> {
-    let has_ended = |child: &mut Child| child.try_wait().expect("asked").is_some();
-    while !has_ended(old) && !has_ended(new) {
+fn survivor<'a>(old: &'a mut Doomed, new: &'a mut Doomed) -> Option<&'a mut Doomed> {
+    while !old.has_ended() && !new.has_ended() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    [old, new].into_iter().find_map(|child| (!has_ended(child) && serves(child)).then_some(child))
+    [old, new].into_iter().find_map(|one| (!one.has_ended() && one.serves()).then_some(one))
 }
 
 /// How a hand-over ended.
@@ -112,12 +111,12 @@ struct Ended {
 
 /// A daemon, clients, and a second daemon that takes over; each is to be killed after so many changes.
 fn hand_over(world: &World, kill: [u64; 2], known: &mut Known) -> Ended {
-    let mut old = spawned(world, &["serve"], kill[0]);
-    let seated = if serves(&mut old) { Clients::seat(known).ok() } else { None };
+    let mut old = Doomed::start(world, &["serve"], kill[0]);
+    let seated = if old.serves() { Clients::seat(known) } else { None };
     let Some(mut clients) = seated else {
-        return Ended { began: false, served: false, went_on: false, told: [told(old), String::new()] };
+        return Ended { began: false, served: false, went_on: false, told: [old.told(), String::new()] };
     };
-    let mut new = spawned(world, &["serve", "--replace"], kill[1]);
+    let mut new = Doomed::start(world, &["serve", "--replace"], kill[1]);
     let (survivor, loaded) = std::thread::scope(|scope| {
         let load = scope.spawn(|| clients.load(known).is_ok());
         (survivor(&mut old, &mut new), load.join().expect("no panic"))
@@ -125,10 +124,10 @@ fn hand_over(world: &World, kill: [u64; 2], known: &mut Known) -> Ended {
     let served = survivor.is_some();
     let went_on = survivor.is_some_and(|survivor| {
         let went_on = loaded && clients.leave(known).is_ok();
-        stop(survivor);
+        survivor.stop();
         went_on
     });
-    let told = [told(old), told(new)];
+    let told = [old.told(), new.told()];
     clients.read_answer(known);
     Ended { began: true, served, went_on, told }
 }
