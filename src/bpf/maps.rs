@@ -41,10 +41,18 @@ impl Maps {
         Self::open_known(dir)
     }
 
+    /// Whether anything of a pool's state is pinned below `dir`.
+    ///
+    /// # Errors
+    /// [`DatapathError::Call`].
+    pub fn are_pinned(dir: &Path) -> Result<bool, DatapathError> {
+        let has = |kind: &MapKind| pins::exists(&dir.join(kind.name));
+        Ok(has(&pins::LEDGER)? || has(&pins::CONFIG)?)
+    }
+
     /// The same for a caller who has read what the programs were told, and so knows the layout.
     pub(super) fn open_known(dir: &Path) -> Result<Option<Self>, DatapathError> {
-        let has = |kind: &MapKind| pins::exists(&dir.join(kind.name));
-        if !has(&pins::LEDGER)? && !has(&pins::CONFIG)? {
+        if !Self::are_pinned(dir)? {
             return Ok(None);
         }
         let mut found = Vec::with_capacity(pins::STATE.len());

@@ -16,9 +16,13 @@ use crate::sys::outbox::Outbox;
 /// Where slots are leased and `--force` is not given, a daemon serves the pool, or the kernel refuses.
 pub fn run(args: &DestroyArgs, context: &Context, out: &mut Output) -> Result<Exit, Failure> {
     let config = context.config()?;
-    let leased = match pool::leased(&config) {
-        Err(error @ DatapathError::Missing(_)) => {
+    let leased = match execute::leased(&config) {
+        Err(PassError::Datapath(error @ DatapathError::Missing(_))) => {
             log::warn!("{error}");
+            0
+        }
+        Err(PassError::Hidden(hidden)) if args.force => {
+            log::warn!("{hidden}");
             0
         }
         leased => leased?.len(),

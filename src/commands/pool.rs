@@ -1,6 +1,6 @@
 //! What the commands that change a pool ask first: who serves it, and which of its slots are leased.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use netslot_abi::SlotState;
 
@@ -17,7 +17,7 @@ impl From<PassError> for Failure {
     fn from(error: PassError) -> Self {
         let exit = match &error {
             PassError::Stopped => Exit::Interrupted,
-            PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) => Exit::Refused,
+            PassError::Lock(LockError::Held { .. }) | PassError::Foreign(_) | PassError::Hidden(_) => Exit::Refused,
             PassError::Rules(error) => super::compile_rules::exit(error),
             // What the configuration says of the uplink does not fit the host as it is now: a unit tries again.
             PassError::Underlay(_) | PassError::Datapath(DatapathError::NoBpffs(_)) => Exit::Host,
@@ -70,13 +70,4 @@ pub fn states(config: &Config) -> Result<BTreeMap<SlotId, Option<SlotState>>, Fa
     let Some(maps) = Maps::open(&config.bpf_dir)? else { return Ok(BTreeMap::new()) };
     let records = Records(maps.cells()?);
     Ok(SlotId::first(records.slots()).map(|slot| (slot, records.ledger(slot).state())).collect())
-}
-
-/// The slots that somebody leases, by the records: what a pass must not touch.
-///
-/// # Errors
-/// Where there are records that cannot be read: then nothing is known of the leases.
-pub fn leased(config: &Config) -> Result<BTreeSet<SlotId>, DatapathError> {
-    let Some(maps) = Maps::open(&config.bpf_dir)? else { return Ok(BTreeSet::new()) };
-    Ok(Records(maps.cells()?).leased())
 }

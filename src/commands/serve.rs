@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use super::{Context, Exit, Failure};
 use crate::cli::ServeArgs;
+use crate::execute::PassError;
 use crate::serve::{self, Begin, ServeError, SuccessionError};
 use crate::sys::lock::LockError;
 
@@ -22,10 +23,12 @@ impl From<ServeError> for Failure {
         let exit = match &error {
             ServeError::Lock(LockError::Held { .. })
             | ServeError::Succession(SuccessionError::Refused(_) | SuccessionError::Later(_)) => Exit::Refused,
+            ServeError::Leases(PassError::Hidden(_)) => Exit::Refused,
             ServeError::TooFewFds { .. } => Exit::Host,
             ServeError::Stopped => Exit::Interrupted,
             ServeError::Vault(error) if matches!(error.errno(), Errno::EPERM | Errno::EACCES) => Exit::Unreachable,
             ServeError::Pass(_)
+            | ServeError::Leases(_)
             | ServeError::Lock(LockError::File { .. })
             | ServeError::NoPool(_)
             | ServeError::Unfinished

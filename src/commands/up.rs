@@ -23,7 +23,7 @@ pub fn run(args: &UpArgs, context: &Context, out: &mut Output) -> Result<Exit, F
     let config = context.loaded(args.slots)?.config;
     let stop = Stop::on_signals().map_err(|e| Failure::new(Exit::Failed, e))?;
     let progress = Progress::new();
-    let leased = pool::leased(&config)?;
+    let leased = execute::leased(&config)?;
     let orders = Orders { config: &config, leased: &leased, stop: stop.flag(), progress: &progress, on_whole: &|_| () };
     if args.dry_run {
         return dry_run(&orders, out);

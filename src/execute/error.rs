@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use super::leases::Hidden;
 use super::parallel::Halt;
 use crate::bpf::DatapathError;
 use crate::bpf::attach::AttachError;
@@ -122,6 +123,9 @@ pub enum PassError {
     /// They cannot be hung on devices.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// The pool's leases are nowhere to be read.
+    #[error(transparent)]
+    Hidden(#[from] Hidden),
     /// No MTU could be told.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
@@ -153,6 +157,7 @@ impl PassError {
             | Self::Lock(LockError::Held { .. })
             | Self::Stopped
             | Self::NoCarrier { .. }
+            | Self::Hidden(_)
             | Self::Datapath(_)
             | Self::Attach(_)
             | Self::Underlay(_) => false,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::error::PassError;
 use super::host::Host;
 use super::knobs::{self, Knobs, OutOfReach};
+use super::leases;
 use super::make::Site;
 use super::observe;
 use super::parallel;
@@ -131,6 +132,7 @@ pub fn rebuild(orders: &Orders<'_>, slots: &BTreeSet<SlotId>) -> Result<Summary,
 pub fn dry_run(orders: &Orders<'_>) -> Result<Plan, PassError> {
     let rules = Rules::load(orders.config)?;
     let vault = Vault::open(&orders.config.run_dir)?;
+    leases::must_be_known(orders.config, vault.as_ref())?;
     let mut socket = Socket::open()?;
     let root = observe::root(&mut socket)?;
     let ground = Ground::find(orders.config, &root)?;
@@ -174,6 +176,7 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
         Some(vault) => vault,
         None => Vault::make(run_dir)?,
     };
+    leases::must_be_known(orders.config, Some(&vault))?;
     let rules = Rules::load(orders.config)?;
     let seen = observe::root(&mut socket)?;
     let ground = Ground::find(orders.config, &seen)?;

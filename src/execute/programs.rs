@@ -1,6 +1,7 @@
 //! The packet programs of a pass: opened for what was seen of the host, hung where they are missing, pinned when they hang
 //! everywhere. What they do to packets, and which slot lacks them, is known elsewhere.
 
+use std::io;
 use std::net::IpAddr;
 
 use netslot_abi::{ConfigRecord, forward};
@@ -78,6 +79,17 @@ fn dummy_remote(config: &Config, record: &ConfigRecord) -> Option<IpAddr> {
     Some(dummy).filter(|_| config.tunnel == Tunnel::Geneve)
 }
 
+/// The programs of the pool that stands.
+///
+/// # Errors
+/// [`PassError::Datapath`]; [`PassError::File`] where none are pinned.
+pub fn pinned(config: &Config) -> Result<Datapath, PassError> {
+    let none = || io::Error::new(io::ErrorKind::NotFound, "there are none; netslot up loads them");
+    let missing =
+        || PassError::File { call: "find programs pinned below", path: config.bpf_dir.clone(), error: none() };
+    Datapath::adopted(&config.bpf_dir, None)?.ok_or_else(missing)
+}
+
 /// The programs that are to run.
 #[derive(Debug)]
 pub struct Programs {
@@ -95,15 +107,13 @@ impl Programs {
         Ok(Self::of(ground, Datapath::open(&config.bpf_dir, &ground.record)?))
     }
 
-    /// The pinned ones whatever they are told, for work on a few slots of a pool; only where there are none, loaded ones.
+    /// The pinned ones whatever they are told, for work on a few slots of a pool. Never loaded ones: they would come with
+    /// maps of their own, and all other slots, whose leases stand in those that are out of sight, would pass nothing.
     ///
     /// # Errors
-    /// [`PassError::Datapath`].
+    /// [`PassError::Datapath`]; [`PassError::File`] where none are pinned.
     pub fn of_pool(config: &Config, ground: &Ground) -> Result<Self, PassError> {
-        match Datapath::adopted(&config.bpf_dir, None)? {
-            Some(datapath) => Ok(Self::of(ground, datapath)),
-            None => Self::open(config, ground),
-        }
+        Ok(Self::of(ground, pinned(config)?))
     }
 
     /// The pinned ones that are told the same, if there are any; changes nothing.

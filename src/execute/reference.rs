@@ -2,15 +2,14 @@
 //! part of no pool. What the kernel shows of it is what it must show of a slot that is as it was made.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::PassError;
-use super::programs::Ground;
+use super::programs::{self, Ground};
 use super::template::Template;
 use super::{messages, observe};
-use crate::bpf::{Datapath, attach};
+use crate::bpf::attach;
 use crate::config::Config;
 use crate::netlink::{Batch, Socket, route};
 use crate::plan::{Blueprint, Part, SlotSpec};
@@ -31,10 +30,7 @@ impl Reference {
     /// # Errors
     /// [`PassError`]: EPERM without CAP_SYS_ADMIN.
     pub fn make(config: &Config, blueprint: &Blueprint) -> Result<Self, PassError> {
-        let none = || io::Error::new(io::ErrorKind::NotFound, "there are none; netslot up loads them");
-        let missing =
-            || PassError::File { call: "find programs pinned below", path: config.bpf_dir.clone(), error: none() };
-        let datapath = Datapath::adopted(&config.bpf_dir, None)?.ok_or_else(missing)?;
+        let datapath = programs::pinned(config)?;
         let path = PathBuf::from("/dev/net");
         let dev_net = File::open(&path).map_err(|error| PassError::File { call: "open", path, error })?;
         let template = Template::make(blueprint.whole().has(Part::HostRoute6), blueprint.has_tunnels())?;

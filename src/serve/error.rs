@@ -49,6 +49,9 @@ pub enum ServeError {
     /// Root's devices cannot be looked at.
     #[error(transparent)]
     Netlink(#[from] SocketError),
+    /// Nobody can tell which slots are leased.
+    #[error(transparent)]
+    Leases(PassError),
     /// The pool could not be made.
     #[error(transparent)]
     Pass(Box<Broken>),

@@ -117,7 +117,10 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
 
 /// The pool's maps, made to their end by a pass of this process or of one before it.
 fn open_maps(config: &Config, up: bool) -> Result<Maps, ServeError> {
-    let maps = Maps::open(&config.bpf_dir)?.ok_or_else(|| ServeError::NoPool(config.run_dir.clone()))?;
+    let Some(maps) = Maps::open(&config.bpf_dir)? else {
+        execute::leased(config).map_err(ServeError::Leases)?;
+        return Err(ServeError::NoPool(config.run_dir.clone()));
+    };
     if !up && !maps.are_settled()? {
         return Err(ServeError::Unfinished);
     }

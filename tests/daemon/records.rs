@@ -12,7 +12,7 @@ use netslot_protocol::client::LeaseOptions;
 use netslot_protocol::{LeaseId, Policy, State};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::common::World;
+use crate::common::{NETWORK_IP, World};
 use crate::served::{Served, lease};
 
 const BPF_DIR: &str = "/sys/fs/bpf/netslot";
@@ -142,18 +142,43 @@ fn another_bpffs_over_ours_hides_the_pool_and_loses_nothing() {
     let Some(world) = World::new() else { return };
     let served = Served::up(&world, "slots = 2");
     let mut client = served.client();
-    let held = lease(&mut client, Policy::Explicit);
+    let options = LeaseOptions { want_netns: true, own_stack: true, ..LeaseOptions::default() };
+    let held = client.lease(&options).expect("free").remove(0);
+    let netns = held.netns.as_ref().expect("asked for");
+    let reaches = || world.in_netns(netns, "ping", &["-c1", "-W20", NETWORK_IP]);
+    reaches();
     mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).expect("a second bpffs");
-    // The daemon holds its maps, and goes on.
+    // The daemon holds its maps, and goes on; a slot that has to be made anew waits, as that takes what is hidden.
     let other = client.lease(&LeaseOptions { want_netns: true, ..LeaseOptions::default() }).expect("free").remove(0);
     client.release(other.id).expect("ours");
     drop(client);
+    served.until(|| served.log().contains("no leases are pinned below"), "it was not made anew, and nothing was said");
+    assert_ne!(served.state(other.id.slot), State::Free);
+    reaches();
     let world = served.kill();
-    // One that comes now sees no leases, and must not take the slots for free.
-    let ended = world.netslot(&["serve"]);
-    assert!(ended.code != 0 && !ended.stderr.trim().is_empty(), "{ended:?}");
+    // Who comes now sees no leases, and must not take the slots for free, or down.
+    for args in [&["serve"][..], &["serve", "--up"], &["up"], &["up", "--dry-run"], &["destroy"]] {
+        let ended = world.netslot(args);
+        assert_eq!(ended.code, 7, "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains("2 slots stand below /run/netslot, and no leases are pinned"), "{ended:?}");
+    }
+    reaches();
     umount2("/sys/fs/bpf", MntFlags::MNT_DETACH).expect("ours");
-    let served = Served::start(world, &["serve"]);
+    let served = Served::start(world, &["serve", "--up"]);
     assert_eq!(served.slot(held.id.slot).generation, held.id.generation);
+    reaches();
+    served.wait_for(other.id.slot, State::Free);
     served.client().release(held.id).expect("ours");
+}
+
+#[test]
+fn a_pool_whose_pins_are_gone_is_taken_down_by_force_alone() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 1");
+    assert_eq!(world.netslot(&["up"]).code, 0);
+    std::fs::remove_dir_all(BPF_DIR).expect("ours");
+    let refused = world.netslot(&["up"]);
+    assert!(refused.code == 7 && refused.stderr.contains("'netslot destroy --force'"), "{refused:?}");
+    assert_eq!(world.netslot(&["destroy"]).code, 7);
+    assert_eq!((world.netslot(&["destroy", "--force"]).code, world.netslot(&["up"]).code), (0, 0));
 }
