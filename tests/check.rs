@@ -90,7 +90,8 @@ fn a_firewall_in_the_way_of_slots_is_found_and_mended_by_what_is_told() {
     let daemon = Daemon::over(&world, "slots = 1");
     daemon.lease();
     let guest = Guest::on(&world.slot(0), 0).addressed(1_430);
-    let reaches = || guest.output("ping", &["-c1", "-W1", NETWORK_IP]).status.success();
+    // Three: a question for a neighbour that is lost is asked again after a second.
+    let reaches = || guest.output("ping", &["-c3", "-i0.6", "-W1", NETWORK_IP]).status.success();
     let firewall = || {
         let report = check(&world, &[]);
         let finding = finding(&report, "host firewall");

@@ -54,7 +54,7 @@ fn several_leases_are_one_object_a_line_and_all_or_none() {
     assert_eq!(daemon.slots("leased").len(), 3, "none where not all");
     world.netslot(&["lease", "--count", "2", "--wait", "50ms"]).is_refused(6, &["timed-out"]);
 
-    let waiting = world.command(&["lease", "--count", "2", "--wait", "30s", "--json"]);
+    let waiting = world.command(&["lease", "--count", "2", "--wait", "60s", "--json"]);
     let waiting = spawn(waiting);
     eventually("it waits", || world.json(&["status"])["waiters"] == 1);
     assert_eq!(world.netslot(&args("release", &named(&leases[0]), &[])).code, 0);
@@ -127,7 +127,7 @@ env | grep ^NETSLOT_
 ls /sys/class/net /sys/fs/cgroup
 readlink /proc/self/ns/net
 exit 42";
-    let ran = world.netslot(&["exec", "--wait", "30s", "--", "sh", "-c", script]);
+    let ran = world.netslot(&["exec", "--wait", "60s", "--", "sh", "-c", script]);
     assert_eq!(ran.code, 42, "{ran:?}");
     for line in ["NETSLOT_SLOT=0", "NETSLOT_TAP=tap0", "NETSLOT_GUEST_IP=172.16.0.2", "tap0", "br0", "marker", "named"]
     {
@@ -139,7 +139,7 @@ exit 42";
     assert!(fs::exists("/sys/class/net/uplink0").expect("looked"), "the host's own /sys is as it was");
 
     // One slot: each of these waits for the one before to have given it back.
-    let args = |command: &'static [&'static str]| [&["exec", "--wait", "30s", "--"], command].concat();
+    let args = |command: &'static [&'static str]| [&["exec", "--wait", "60s", "--"], command].concat();
     world.netslot(&args(&["/nonexistent"])).is_refused(127, &["run /nonexistent"]);
     world.netslot(&args(&["/dev/null"])).is_refused(126, &["run /dev/null"]);
     for (signal, code) in [(Signal::SIGTERM, 15), (Signal::SIGKILL, 9)] {
@@ -156,7 +156,7 @@ exit 42";
 fn a_slot_without_a_guest_is_its_programs_own() {
     let Some(world) = World::new() else { return };
     let _daemon = Daemon::over(&world, "slots = 1");
-    let ping = ["--wait", "30s", "--", "ping", "-c1", "-W20", NETWORK_IP];
+    let ping = ["--wait", "60s", "--", "ping", "-c1", "-W20", NETWORK_IP];
     let reached = world.netslot(&[&["exec", "--no-guest"], &ping[..]].concat());
     assert_eq!(reached.code, 0, "{reached:?}");
     let unanswered = world.netslot(&[&["exec"], &ping[..]].concat());

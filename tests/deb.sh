@@ -72,13 +72,18 @@ END
     root=target/deb/root
     mkdir -p target/deb
     if [ ! -e "$root/.whole" ]; then
-        rm -rf "$root"
-        if ! debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,nftables,procps bookworm "$root" >&2; then
+        # One package of many that does not come ends it, so it is tried again.
+        for _ in 1 2 3; do
+            rm -rf "$root"
+            debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,nftables,procps bookworm "$root" >&2 &&
+                touch "$root/.whole" && break
+            sleep 5
+        done
+        if [ ! -e "$root/.whole" ]; then
             echo "SKIPPED: no Debian could be had" >&2
             [ -z "${CI-}" ]
             exit
         fi
-        touch "$root/.whole"
     fi
     out=$(mktemp -d) work=$(mktemp -d)
     trap 'rm -rf "$out" "$work"' EXIT
@@ -89,7 +94,7 @@ END
     rm -rf "$work/stage"
     install -m 0755 tests/package.sh "$out/package.sh"
     # It ends by itself; the time is for one that hangs.
-    timeout --signal=KILL 300 unshare --mount --net --pid --kill-child --cgroup --uts --ipc --fork --propagation private \
+    timeout --signal=KILL 900 unshare --mount --net --pid --kill-child --cgroup --uts --ipc --fork --propagation private \
         tests/deb.sh --container "$(realpath "$root")" "$work" "$out" >"$out/console" 2>&1 || true
     cat "$out/log" 2>/dev/null || cat "$out/console"
     grep --quiet --line-regexp "done" "$out/log"

@@ -13,9 +13,8 @@ if ! command -v cargo-deny >/dev/null; then
 fi
 
 cargo deny --all-features check bans licenses sources
-if ! cargo deny --all-features check advisories; then
-    if cargo deny fetch db >/dev/null 2>&1; then
-        exit 1
-    fi
+if cargo deny fetch db >/dev/null 2>&1; then
+    cargo deny --all-features check --disable-fetch advisories
+else
     echo "SKIPPED: the advisory database cannot be fetched here" >&2
 fi

@@ -41,6 +41,7 @@ fn as_a_wire() -> bool {
 fn exchange(world: &World, guest: &Guest) {
     let server = within(&world.network, || TcpListener::bind((NETWORK_IP, 7_000)).expect("bound")).expect("entered");
     let echo = within(&world.network, || UdpSocket::bind((NETWORK_IP, 7_000)).expect("bound")).expect("entered");
+    echo.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
     let sent: Vec<u8> = (0..=250).cycle().take(BULK).collect();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -54,13 +55,13 @@ fn exchange(world: &World, guest: &Guest) {
         });
         let client = within(&guest.netns, || {
             let mut stream = TcpStream::connect((NETWORK_IP, 7_000)).expect("connected");
-            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+            stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
             stream.write_all(&sent).expect("written");
             let mut back = vec![0; BULK];
             stream.read_exact(&mut back).expect("everything comes back");
             assert!(back == sent, "as it was sent");
             let socket = UdpSocket::bind("0.0.0.0:0").expect("bound");
-            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+            socket.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
             socket.send_to(&[7; 1_000], (NETWORK_IP, 7_000)).expect("sent");
             let mut datagram = [0; 2_000];
             assert_eq!(socket.recv(&mut datagram).expect("an echo"), 1_000);

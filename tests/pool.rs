@@ -241,7 +241,8 @@ fn an_unbound_slot_is_silent() {
 #[test]
 fn a_stopped_pass_says_what_stands_and_the_next_one_finishes() {
     let Some(world) = World::new() else { return };
-    world.configure("slots = 60");
+    // Many, so that it is still at it when the signal comes.
+    world.configure("slots = 300");
     let knobs = ["/sys/kernel/rcu_expedited", "/proc/sys/kernel/printk"];
     let before = knobs.map(|path| fs::read_to_string(path).expect("readable"));
     let mut pass = world.command(&["up"]);
@@ -253,23 +254,23 @@ fn a_stopped_pass_says_what_stands_and_the_next_one_finishes() {
     ended.is_refused(130, &["stopped by a signal", "slots are whole", "not begun", "run `netslot up` again"]);
     assert_eq!(knobs.map(|path| fs::read_to_string(path).expect("readable")), before);
     let finished = world.json(&["up"]);
-    assert_eq!(finished["slots"].as_u64(), Some(60));
+    assert_eq!(finished["slots"].as_u64(), Some(300));
     assert!(world.netslot(&["up", "--dry-run"]).stdout.ends_with("nothing to do\n"));
 }
 
 #[test]
 fn a_killed_pass_is_finished_and_its_knobs_are_turned_back() {
     let Some(world) = World::new() else { return };
-    world.configure("slots = 40");
+    world.configure("slots = 200");
     let before = fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable");
     let mut pass = world.command(&["up"]).stderr(Stdio::null()).spawn().expect("started");
     world.wait_for_slots(5);
     pass.kill().expect("still at it");
     pass.wait().expect("ended");
     assert_eq!(fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable"), "1\n", "killed while turned");
-    assert_eq!(world.json(&["up"])["slots"].as_u64(), Some(40));
+    assert_eq!(world.json(&["up"])["slots"].as_u64(), Some(200));
     assert_eq!(fs::read_to_string("/sys/kernel/rcu_expedited").expect("readable"), before);
-    for number in [0, 4, 5, 39] {
+    for number in [0, 4, 5, 199] {
         world.open_slot(number);
         world.in_netns(&world.slot(number), "ping", &["-c1", "-W20", HOST_IP]);
     }
@@ -301,10 +302,14 @@ fn without_privilege_the_pass_says_what_it_needs() {
 #[test]
 fn two_passes_at_once_are_one_too_many() {
     let Some(world) = World::new() else { return };
-    world.configure("slots = 40");
+    world.configure("slots = 100");
     let mut first = world.command(&["up"]).stderr(Stdio::null()).spawn().expect("started");
     world.wait_for_slots(1);
+    // It stands still, so that it is not at its end before the second has asked.
+    let pid = Pid::from_raw(i32::try_from(first.id()).expect("a pid"));
+    kill(pid, Signal::SIGSTOP).expect("still at it");
     world.netslot(&["up"]).is_refused(7, &["is held by process", &first.id().to_string()]);
+    kill(pid, Signal::SIGCONT).expect("stopped");
     assert!(first.wait().expect("ended").success());
 }
 

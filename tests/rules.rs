@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::daemon::eventually;
 use common::{Ended, NETWORK_IP, World};
 
 /// Rulesets of which a kernel may lack what they need; each is small, so that little goes untested with it.
@@ -437,6 +438,10 @@ fn the_rules_to_start_with_are_taken_and_hold_what_they_say() {
     world.in_netns(&slot, "ip", &["link", "add", "guest", "type", "veth", "peer", "name", "port"]);
     world.in_netns(&slot, "ip", &["link", "set", "port", "master", "br0", "up"]);
     let guest = guest_of(&world, &slot);
+    // What is lost before is sent again after a second, which is longer than the connections below are waited for.
+    let forwards = || world.in_netns(&slot, "bridge", &["link", "show", "dev", "port"]).contains("state forwarding");
+    eventually("the bridge takes the guest's port", forwards);
+    world.in_netns(&guest, "ping", &["-c1", "-W20", "172.16.0.1"]);
     let reject = |target: &str, port: u16| {
         let address = std::net::SocketAddr::new(target.parse().expect("an address"), port);
         let connect = || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(500));

@@ -99,8 +99,10 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "tools: installing ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
+# One answer that does not come is no reason to end.
+install=${install/apt-get/apt-get -o Acquire::Retries=5}
 # The lists may be months old, or not there at all in a fresh image.
-apt-get update --quiet=2
+apt-get -o Acquire::Retries=5 update --quiet=2
 # shellcheck disable=SC2086 # a list of words by intent
 $install
 if ! has_rust; then

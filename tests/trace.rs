@@ -95,8 +95,7 @@ fn a_binding_in_the_middle_of_a_trace_is_followed_and_the_trace_ends_with_the_le
     let tenant = ["--vni", "77", "--remote", NETWORK_IP, "--tenant-ip", "10.1.2.3"];
     assert_eq!(world.netslot(&args("bind", &id, &tenant)).code, 0);
     // Until the trace has looked at the binding, what it sees of the uplink is what was the slot's before.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    guest.output("ping", &["-c1", "-W1", "10.1.2.1"]);
+    guest.output("ping", &["-c30", "-i0.1", "-W1", "10.1.2.1"]);
     drop(guest);
     assert_eq!(world.netslot(&args("release", &id, &[])).code, 0);
     let over = Ended::of(trace.wait_with_output().expect("it ends by itself"));

@@ -79,6 +79,9 @@ pub(super) fn run(args: &TraceArgs, context: &Context, out: &mut Output) -> Resu
             watch.select(slot.mine())?;
         }
     };
+    // A signal may come between two hooks of a round: what was there when it came is still shown.
+    let (seen, _) = watch.round(Duration::ZERO)?;
+    sink.take(&seen, &mut left)?;
     sink.take(&watch.rest(), &mut left)?;
     sink.end(&watch)?;
     if let Some(reason) = reason {

@@ -139,7 +139,7 @@ fn take_over(config: &Config) -> Result<Option<(Lock, Lot)>, ServeError> {
     pool::raise_fd_limit(config, maps.slots())?;
     Seen::look(config, maps.slots())?;
     drop(maps);
-    let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
+    let mut until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
     let mut lot = None;
     loop {
         if lot.is_none() {
@@ -147,6 +147,8 @@ fn take_over(config: &Config) -> Result<Option<(Lock, Lot)>, ServeError> {
                 Ok(Some((fd, heritage))) => {
                     let listener = Some(Listener::of_predecessor(fd, &config.socket));
                     lot = Some(Lot { listener, heritage: Some(heritage) });
+                    // However long the other took to hand over: now nobody but this process can serve.
+                    until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
                 }
                 Ok(None) => {}
                 Err(SuccessionError::Ended) if is_gone(config)? => {

@@ -25,11 +25,12 @@ use private::{Turn, inside, private};
 
 /// The host that a test has to itself, for as long as its thread lives.
 pub struct World {
-    _turn: Turn,
     /// A second namespace, beyond the uplink.
     pub network: OwnedFd,
     config: PathBuf,
     _files: tempfile::TempDir,
+    /// The last to go: another test's host begins when this one has ended.
+    _turn: Turn,
 }
 
 /// Address of the world's host on its uplink.
@@ -47,7 +48,7 @@ impl World {
         mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).expect("a bpffs");
         let files = tempfile::tempdir_in("/run").expect("a directory");
         let config = files.path().join("netslot.toml");
-        let world = Self { _turn: turn, network, config, _files: files };
+        let world = Self { network, config, _files: files, _turn: turn };
         let peer = format!("/proc/{}/fd/{}", std::process::id(), world.network.as_raw_fd());
         for line in [
             "link set lo up".to_owned(),
@@ -68,6 +69,12 @@ impl World {
         world.ip(&format!("route add default via {NETWORK_IP}"));
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("a router");
         world.configure("");
+        // The kernel tells of carriers when it comes to it; a look before and one after would differ.
+        let began = Instant::now();
+        while !world.ip("-brief link show uplink0").contains(" UP ") {
+            assert!(began.elapsed() < Duration::from_secs(180), "the uplink has no carrier");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Some(world)
     }
 
@@ -165,7 +172,7 @@ impl World {
     pub fn wait_for_slots(&self, count: usize) {
         let began = Instant::now();
         while self.slots().len() < count {
-            assert!(began.elapsed() < Duration::from_secs(60), "the pass has not begun {count} slots");
+            assert!(began.elapsed() < Duration::from_secs(180), "the pass has not begun {count} slots");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

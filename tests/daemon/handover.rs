@@ -80,6 +80,15 @@ fn connections_waits_leases_and_subscriptions_go_on_under_a_successor() {
     assert_eq!(served.stop(), 0);
 }
 
+/// Set when it is dropped.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn no_request_fails_while_daemons_take_over_from_each_other_under_load() {
     let Some(world) = World::new() else { return };
@@ -95,6 +104,8 @@ fn no_request_fails_while_daemons_take_over_from_each_other_under_load() {
         }
     };
     std::thread::scope(|scope| {
+        // Also where something below fails: or the load, and the test, would never end.
+        let _stops = Stops(&stop);
         let load = &load;
         (0..6).for_each(|n| drop(scope.spawn(move || load(n % 2 == 0))));
         for _ in 0..5 {
@@ -103,7 +114,6 @@ fn no_request_fails_while_daemons_take_over_from_each_other_under_load() {
             last.until(|| rounds.load(Ordering::Relaxed) >= before + 3, "the load stands still");
             served = served.take().map(Served::replaced);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let served = served.expect("the last one");
     for slot in 0..4 {

@@ -201,6 +201,8 @@ fn what_a_holder_did_to_its_tap_is_not_there_for_the_next_one() {
     );
     assert!(world.in_netns(&netns, "ip", &["link", "show", "tap0"]).contains("02:4e:53:ff:ff:ff"));
     // The filter would drop everything, and would make the next open fail or come to nothing: this one receives.
+    let forwards = || world.in_netns(&netns, "bridge", &["link", "show"]).contains("state forwarding");
+    served.until(forwards, "the bridge never took the tap");
     world.works_in(&netns, "ping", &["-c1", "-W1", "172.16.0.2"]);
     let mut packet = [0; 2_048];
     assert!(nix::unistd::read(second.tap.as_ref().expect("asked for"), &mut packet).is_ok_and(|len| len > 10));

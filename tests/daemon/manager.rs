@@ -22,9 +22,15 @@ pub struct Manager {
     pub kept: Vec<(String, OwnedFd)>,
 }
 
+/// A socket to be told things by, with room for as many as a host's service manager has: nobody may be reading yet.
+pub fn bound(path: &str) -> UnixDatagram {
+    std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "512").expect("the namespace's own");
+    UnixDatagram::bind(path).expect("bound")
+}
+
 impl Manager {
     pub fn new() -> Self {
-        Self { socket: UnixDatagram::bind(NOTIFY).expect("bound"), told: String::new(), kept: Vec::new() }
+        Self { socket: bound(NOTIFY), told: String::new(), kept: Vec::new() }
     }
 
     /// Starts a daemon with everything that is kept.

@@ -36,8 +36,8 @@ fn after_a_kill_leases_bindings_and_names_go_on_and_the_dead_are_released() {
         assert_eq!((slot.state, slot.generation), (State::Leased, lease.id.generation), "slot {}", slot.slot);
     }
     assert_eq!(served.slot(explicit.id.slot).binding, Some(binding));
-    served.wait_for(3, State::Free);
     assert_eq!(served.state(held_up.id.slot), State::Scrubbing);
+    served.wait_for(3, State::Free);
     drop(held_up);
     served.wait_for(4, State::Free);
     let daemon = format!("/proc/{}/fd/", served.pid());

@@ -1,6 +1,5 @@
 //! Under a service manager: its socket, its notifications, its limits.
 
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -10,6 +9,7 @@ use netslot_protocol::{ErrorCode, State};
 use nix::sys::stat::Mode;
 
 use crate::common::{Ended, World};
+use crate::manager::bound;
 use crate::served::{PATIENCE, SOCKET, Served, code};
 
 #[test]
@@ -18,7 +18,7 @@ fn the_service_managers_socket_is_used_and_it_is_told_how_things_are() {
     world.configure("slots = 2");
     std::fs::create_dir_all("/run/netslot").expect("made");
     let listener = seqpacket::listen_at(SOCKET.as_ref(), Mode::from_bits_truncate(0o600)).expect("listens");
-    let manager = UnixDatagram::bind("/run/notify").expect("bound");
+    let manager = bound("/run/notify");
     manager.set_read_timeout(Some(PATIENCE)).expect("set");
     let serve = world.command(&["serve", "--up"]);
     // LISTEN_PID is the daemon's own, which only a process that becomes the daemon can know.
@@ -63,18 +63,26 @@ fn a_priority_is_the_loops_alone() {
     command.args(["-n", "-10"]).arg(serve.get_program()).args(serve.get_args());
     let served = Served::spawn(&world, command);
     served.wait_for(0, State::Free);
-    let threads = std::fs::read_dir(format!("/proc/{}/task", served.pid())).expect("a process");
     let nice = |path: std::path::PathBuf| {
-        let stat = std::fs::read_to_string(path.join("stat")).expect("a thread");
+        // One that has ended since is none.
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
         let (name, rest) = stat.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).expect("a name");
-        (name.to_owned(), rest.split_whitespace().nth(16).expect("a nice value").to_owned())
+        Some((name.to_owned(), rest.split_whitespace().nth(16).expect("a nice value").to_owned()))
     };
-    let mut nices: Vec<_> = threads.map(|thread| nice(thread.expect("listed").path())).collect();
-    nices.retain(|(name, _)| ["netslot", "worker", "builder"].contains(&&**name));
-    nices.sort();
-    nices.dedup();
     let expected = [("builder", "0"), ("netslot", "-10"), ("worker", "0")];
-    assert_eq!(nices, expected.map(|(name, nice)| (name.to_owned(), nice.to_owned())));
+    let expected = expected.map(|(name, nice)| (name.to_owned(), nice.to_owned()));
+    let mut last = Vec::new();
+    // A thread has its maker's until it has run for the first time.
+    let as_expected = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", served.pid())).expect("a process");
+        let mut nices: Vec<_> = threads.filter_map(|thread| nice(thread.expect("listed").path())).collect();
+        nices.retain(|(name, _)| ["netslot", "worker", "builder"].contains(&&**name));
+        nices.sort();
+        nices.dedup();
+        last.clone_from(&nices);
+        nices == expected
+    };
+    served.until(as_expected, "the priorities never were as expected");
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn a_newcomer_killed_after_any_change_loses_no_lease() {
         assert!(ended.began, "{ended:?}");
         assert!(n > 1 || ended.went_on, "it had only asked, and the old one was to serve on: {ended:?}");
     }
+    assert!(table.has_killed(), "nobody was killed");
 }
 
 #[test]
@@ -189,4 +190,5 @@ fn an_old_daemon_killed_after_any_change_while_it_hands_over_loses_no_lease() {
         }
         assert!(ended.served, "the newcomer found nobody, and was to begin: {ended:?}");
     }
+    assert!(table.has_killed(), "nobody was killed");
 }

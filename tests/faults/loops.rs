@@ -95,6 +95,11 @@ impl Table {
         self.kills * 10 >= self.tries * 9
     }
 
+    /// Whether any was: how many changes there are before the end depends on who is quicker.
+    pub fn has_killed(&self) -> bool {
+        self.kills > 0
+    }
+
     /// A recovery may have less to do than the number says.
     pub fn kill_again(&mut self, killed: bool) {
         self.again += u64::from(killed);

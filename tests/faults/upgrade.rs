@@ -41,6 +41,8 @@ struct Traffic<'w> {
     /// Frames with the guest's own source that were sent, and that arrived in the network as they should.
     sent: u64,
     arrived: u64,
+    /// Those that were seen behind the tap: otherwise nobody listens there.
+    entered: u64,
 }
 
 impl<'w> Traffic<'w> {
@@ -48,7 +50,7 @@ impl<'w> Traffic<'w> {
         let open = |index| PacketSocket::open(IfIndex(index), None, 1 << 20).expect("a device");
         let far = within(&world.network, || open(nix::net::if_::if_nametoindex("net0").expect("there")));
         let behind = [("the tap", open(100_000)), ("the host end", far.expect("entered"))];
-        Self { tap: world.open_tap(&world.slot(0)).into(), behind, sent: 0, arrived: 0 }
+        Self { tap: world.open_tap(&world.slot(0)).into(), behind, sent: 0, arrived: 0, entered: 0 }
     }
 
     /// One packet as it should be and one that must not pass, then a look at what came through.
@@ -73,7 +75,7 @@ impl<'w> Traffic<'w> {
                 if frame.ends_with(MARK) && frame[23] == UDP {
                     let found = (&frame[26..30], u16::from_be_bytes([frame[36], frame[37]]));
                     assert_eq!(found, (&wanted[..], HONEST), "behind {place}, a packet passed unfiltered");
-                    self.arrived += u64::from(wanted == OUTSIDE);
+                    *if wanted == OUTSIDE { &mut self.arrived } else { &mut self.entered } += 1;
                 }
             }
         }
@@ -103,6 +105,7 @@ impl<'w> Traffic<'w> {
             self.look();
         }
         assert_eq!(self.arrived, self.sent, "packets of a leased slot were lost");
+        assert!(self.entered > 0, "nothing was seen behind the tap");
     }
 }
 

@@ -240,10 +240,10 @@ fn nobody_is_left_in_a_slot_that_is_free_and_who_stays_is_named() {
     let socket = netslot::sys::netns::within(&netns[2], || std::net::UdpSocket::bind("0.0.0.0:0").expect("bound"))
         .expect("entered");
     let tap = world.open_tap(&netns[3]);
-    served.until(
-        || std::fs::read_to_string(format!("/proc/{}/comm", process.0.id())).is_ok_and(|comm| comm == "sleep\n"),
-        "no sleep",
-    );
+    let sleeps = |left: &Left| {
+        std::fs::read_to_string(format!("/proc/{}/comm", left.0.id())).is_ok_and(|comm| comm == "sleep\n")
+    };
+    served.until(|| sleeps(&guest) && sleeps(&process), "no sleep");
     for lease in &leases {
         client.release(lease.id).expect("ours");
     }

@@ -16,8 +16,13 @@ fi
 
 base=$(dirname "$out")/../debian-$suite
 if [ ! -d "$base" ]; then
-    rm -rf "$base.half"
-    debootstrap --variant=minbase --include="$packages" "$suite" "$base.half" http://deb.debian.org/debian >"$base.log"
+    # One package of some hundred that does not come ends it, so it is tried again.
+    for _ in 1 2 3; do
+        rm -rf "$base.half"
+        debootstrap --variant=minbase --include="$packages" "$suite" "$base.half" http://deb.debian.org/debian \
+            >"$base.log" && break
+        sleep 5
+    done
     rm -rf "$base.half"/var/cache/apt/archives/*.deb "$base.half"/var/lib/apt/lists/*
     mv "$base.half" "$base"
 fi

@@ -57,7 +57,7 @@ impl Kit {
             memory_mb: 192,
             append: &self.append,
             more: &more,
-            patience: Duration::from_secs(300),
+            patience: Duration::from_secs(900),
         };
         machine.start(launcher, &packages::cache().join("runs").join(name))
     }

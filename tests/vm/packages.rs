@@ -48,7 +48,9 @@ pub fn behind(meta: &str) -> Result<String, String> {
 
 fn downloaded(package: &str) -> Result<PathBuf, String> {
     let dir = tempfile::tempdir_in(cache()).map_err(|e| e.to_string())?.keep();
-    output(Command::new("apt-get").args(["download", "--quiet", package]).current_dir(&dir))?;
+    output(
+        Command::new("apt-get").args(["-o", "Acquire::Retries=5", "download", "--quiet", package]).current_dir(&dir),
+    )?;
     let mut files = fs::read_dir(&dir).map_err(|e| e.to_string())?.filter_map(Result::ok).map(|entry| entry.path());
     let archive = files.next().ok_or_else(|| format!("apt-get brought nothing for {package}"))?;
     let kept = cache().join(format!("{package}.deb"));

@@ -57,7 +57,7 @@ impl Scenario {
             commands,
             programs: vec![],
             memory_mb: 512,
-            patience: Duration::from_secs(300),
+            patience: Duration::from_secs(900),
             append: String::new(),
         }
     }
