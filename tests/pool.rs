@@ -155,7 +155,7 @@ fn a_changed_mtu_makes_the_slots_anew() {
 }
 
 #[test]
-fn the_first_slots_are_whole_before_the_rest_is_begun() {
+fn a_pass_in_two_rounds_makes_what_one_makes() {
     let Some(world) = World::new() else { return };
     world.configure("slots = 6\nready_after = 2");
     assert_eq!(world.json(&["up"])["created"].as_u64(), Some(6));

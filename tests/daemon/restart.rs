@@ -114,12 +114,13 @@ fn a_request_that_waits_is_told_when_the_daemon_stops() {
 #[test]
 fn a_pool_is_served_as_soon_as_enough_of_it_is_there() {
     let Some(world) = World::new() else { return };
-    let served = Served::up(&world, "slots = 6\nready_after = 2");
+    let served = Served::up(&world, "slots = 150\nready_after = 2");
     assert!(served.state(0) == State::Free && served.state(1) == State::Free);
+    assert_eq!(served.state(149), State::Building, "it is not as many as all of them that are waited for");
     let mut client = served.client();
     let first = lease(&mut client, Policy::Explicit);
     assert_eq!(first.id.slot, 0);
-    for slot in 2..6 {
+    for slot in 2..150 {
         served.wait_for(slot, State::Free);
     }
     assert_eq!(served.state(0), State::Leased);
