@@ -1,5 +1,7 @@
 //! What the ledger wants done after a command; part of the [`Daemon`].
 
+use std::os::fd::OwnedFd;
+
 use netslot_abi::SlotState;
 use netslot_protocol::event::Changed;
 
@@ -70,7 +72,7 @@ impl Daemon {
     }
 
     fn order_scrub(&mut self, lease: Lease) {
-        let netns = self.netns[lease.slot.index()].as_ref().map(std::os::fd::OwnedFd::try_clone);
+        let netns = self.netns[lease.slot.index()].as_ref().map(OwnedFd::try_clone);
         match netns {
             Some(Ok(netns)) => self.shop.queue.push(Job::Scrub { lease, netns }),
             // Without it nothing can be cleaned: let the slot be made anew.
@@ -100,6 +102,13 @@ impl Daemon {
         self.later.insert((self.now_ns + wait, slot), Later::Rebuild);
     }
 
+    /// Holds that namespace as the slot's, in place of another or none. A name that leads to the other goes before it is
+    /// closed: its descriptor's number is at once the next one's, which may be the namespace of another tenant's slot.
+    pub fn hold_netns(&mut self, slot: SlotId, netns: Option<OwnedFd>) {
+        self.publisher.hide(slot);
+        self.netns[slot.index()] = netns;
+    }
+
     fn order_build(&mut self, slot: SlotId) {
         if self.builder.send(Order::Make(slot)).is_err() {
             log::error!("slot {slot} cannot be made: the builder is gone");
@@ -113,7 +122,7 @@ impl Daemon {
             let done = match what {
                 Later::Rebuild => self.ledger.rebuild(slot, &mut self.fx).map(|()| {
                     // Ours must not be the hand that keeps the old namespace.
-                    self.netns[slot.index()] = None;
+                    self.hold_netns(slot, None);
                     self.order_build(slot);
                 }),
                 Later::Retire => self.ledger.retire(slot, &mut self.fx),

@@ -105,6 +105,13 @@ impl Publisher {
         self.bring_about(slot, Some(netns));
     }
 
+    /// Takes the slot's name away at once: what it leads to is about to be closed.
+    pub fn hide(&mut self, slot: SlotId) {
+        if std::mem::take(&mut self.entries[slot.index()].shown) {
+            self.unlink(slot);
+        }
+    }
+
     /// When there is something to be shown or taken away.
     #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
@@ -238,6 +245,11 @@ mod tests {
         publisher.want(slot(5), false, soon);
         publisher.catch_up(2 * soon, 8, |_| None);
         assert_eq!(target(5), None);
+        publisher.show(slot(5), 50);
+        publisher.hide(slot(5));
+        assert_eq!(target(5), None, "not a moment later");
+        publisher.show(slot(5), 51);
+        assert_eq!(target(5), ours(51));
         publisher.close();
         assert!(target(3).is_none() && path(1).exists() && target(2).is_some());
     }

@@ -127,7 +127,7 @@ impl Daemon {
     fn gone(&mut self, slot: SlotId) {
         if self.ledger.lost(slot, Reason::Lost, self.now_ns, &mut self.fx).is_ok() {
             log::warn!("slot {slot}: its host end is gone: deleted by somebody");
-            self.netns[slot.index()] = None;
+            self.hold_netns(slot, None);
         }
     }
 
@@ -135,7 +135,7 @@ impl Daemon {
         let state = self.ledger.get(slot).ok().and_then(|(record, _)| record.state());
         // One that was whole already is told of too.
         if matches!(state, Some(SlotState::Building | SlotState::Rebuilding)) {
-            self.netns[slot.index()] = Some(netns);
+            self.hold_netns(slot, Some(netns));
             self.details.remove(&slot);
             if let Err(why) = self.ledger.built(slot, self.now_ns, &mut self.fx) {
                 log::error!("slot {slot} is built: {why}");

@@ -1,10 +1,14 @@
 //! A pool that changes under the daemon: devices deleted by hand are found, the slot is made anew, nothing else is lost.
 
+use std::process::Command;
+
 use netslot_protocol::client::LeaseOptions;
 use netslot_protocol::{ErrorCode, Policy, State};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::common::World;
-use crate::served::{PATIENCE, Served, code, lease};
+use crate::served::{PATIENCE, Served, code, lease, names};
 
 #[test]
 fn a_slot_deleted_by_hand_is_found_and_made_anew_and_its_lease_is_over() {
@@ -61,4 +65,29 @@ fn an_overflow_slot_that_is_deleted_leaves_the_pool() {
     world.ip("link del slot1");
     served.wait_for(1, State::Building);
     assert_eq!(client.lease(&both).expect("made for it again").len(), 2);
+}
+
+#[test]
+fn a_name_goes_before_the_descriptor_that_it_leads_to() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 1");
+    let held = lease(&mut served.client(), Policy::Explicit);
+    served.until(|| names().len() == 1, "the name never came");
+    let fd = names()[0].1.rsplit_once('/').expect("/proc/PID/fd/N").1.to_owned();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qqq", "-o", "/run/calls", "-e", "trace=close,unlinkat", "-p", &served.pid().to_string()]);
+    let mut strace = strace.spawn().expect("strace is there");
+    let status = format!("/proc/{}/status", served.pid());
+    let traced = || !std::fs::read_to_string(&status).expect("readable").contains("TracerPid:\t0\n");
+    served.until(traced, "strace never came");
+    world.ip("link del slot0");
+    served.until(|| served.slot(0).generation > held.id.generation, "the loss was never noticed");
+    served.wait_for(0, State::Free);
+    kill(Pid::from_raw(i32::try_from(strace.id()).expect("a pid")), Signal::SIGINT).expect("it is there");
+    strace.wait().expect("ended");
+    let calls = std::fs::read_to_string("/run/calls").expect("written");
+    let place =
+        |call: &str| calls.lines().position(|line| line.contains(call)).unwrap_or_else(|| panic!("{call}: {calls}"));
+    // The number may be another slot's at once, and the name would lead into that tenant's namespace.
+    assert!(place("\"slot-0000\"") < place(&format!("close({fd})")), "{calls}");
 }
