@@ -315,14 +315,16 @@ impl Start {
         outbox.clear();
         let mtu = seen.mtu.or(config.mtu).unwrap_or(crate::limits::MTU_MIN_IPV6);
         let blueprint = execute::standing_blueprint(&config, mtu).map_err(ServeError::Blueprint)?;
-        let site = Site::open(&config, blueprint).map_err(ServeError::file("open", "/dev/net"))?;
-        let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
-        let shop = Arc::new(Shop { queue, inbox, site, records, slots: config.slots });
-        let workers = hire(&shop, config.threads)?;
         let listener = lot.listener.map_or_else(|| Listener::open(&config.socket), Ok)?;
         if listener.is_ours() {
             manager::keep_listener(&listener.fd);
         }
+        // The socket is its group's. Before more threads are started: what is given up is the calling thread's.
+        give_up(&confine::SERVING);
+        let site = Site::open(&config, blueprint).map_err(ServeError::file("open", "/dev/net"))?;
+        let queue = Queue::new(2 * slots as usize + WAITERS_MAX as usize);
+        let shop = Arc::new(Shop { queue, inbox, site, records, slots: config.slots });
+        let workers = hire(&shop, config.threads)?;
         let heirs = succession::listen(&config.run_dir).map_err(ServeError::file("listen in", &config.run_dir))?;
         registry
             .register(&mut SourceFd(&heirs.as_raw_fd()), token::HEIRS, Interest::READABLE)
@@ -330,7 +332,6 @@ impl Start {
         registry
             .register(&mut SourceFd(&listener.fd.as_raw_fd()), token::LISTENER, Interest::READABLE)
             .map_err(ServeError::call("epoll_ctl for the socket"))?;
-        give_up(&confine::SERVING);
         let publisher = Publisher::open(&config.netns_dir, slots)?;
         let count = |state| ledger.count(state);
         log::info!(

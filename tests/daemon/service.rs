@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use netslot::sys::confine::SERVING;
 use netslot::sys::seqpacket;
 use netslot_protocol::client::Client;
 use netslot_protocol::{ErrorCode, State};
@@ -126,4 +127,29 @@ fn more_descriptors_announced_than_passed_are_refused_and_none_of_the_daemons_ow
     ended.is_refused(1, &["what the service manager passed ($LISTEN_FDS", "Bad file descriptor"]);
     // Its place is free, and nothing is in the way of the next.
     assert_eq!(Served::start(&world, &["serve"]).stop(), 0);
+}
+
+#[test]
+fn every_thread_keeps_five_capabilities_and_gains_none() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2\nthreads = 2");
+    world.json(&["up"]);
+    let served = Served::start(&world, &["serve"]);
+    served.wait_for(1, State::Free);
+    let kept = SERVING.iter().fold(0_u64, |mask, capability| mask | 1 << *capability as u8);
+    let kept = format!("{kept:016x}");
+    let none = "0000000000000000";
+    let expected = [("CapInh", none), ("CapPrm", &*kept), ("CapEff", &*kept), ("CapAmb", none)];
+    let expected = expected.iter().chain(&[("NoNewPrivs", "1"), ("Seccomp", "2")]);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", served.pid())).expect("a process");
+    let mut seen = 0;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.expect("listed").path().join("status")).expect("a thread");
+        for (field, value) in expected.clone() {
+            assert!(status.contains(&format!("\n{field}:\t{value}\n")), "{field} is not {value}: {status}");
+        }
+        seen += 1;
+    }
+    // The loop, the builder, two workers, and the one that closes sockets.
+    assert_eq!(seen, 5);
 }
