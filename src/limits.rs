@@ -132,6 +132,10 @@ pub const READS_PER_TURN: usize = 8;
 /// Connections accepted before requests get their turn: as many calls as a few requests are.
 pub const ACCEPTS_PER_TURN: usize = 8;
 
+/// Pause before the kernel is asked again for a connection that it could not give, milliseconds: what it lacks (memory, files
+/// of the whole host) others must let go of first, and a client does not see the difference.
+pub const ACCEPT_PAUSE_MS: u64 = 20;
+
 /// State changes that are kept for watchers who have not read them yet: two for each of 4,000 slots, so that a watcher
 /// misses nothing when a whole such pool is leased or given back at once.
 pub const EVENTS_KEPT: usize = 8_192;

@@ -74,8 +74,12 @@ impl Eyes {
         }
         self.slots += 1;
         self.buffer.resize(PROC_BYTES, 0);
-        let counted = procfs(&mut self.procfs).and_then(|procfs| sockets(procfs, &mut self.buffer));
-        counted.map_err(|error| ScrubError::Proc(slot, "read of sockstat".into(), Arc::new(error)))
+        let failed = |call: &str| {
+            let call = call.to_owned();
+            move |error| ScrubError::Proc(slot, call, Arc::new(error))
+        };
+        let procfs = procfs(&mut self.procfs).map_err(failed("mount of a proc file system"))?;
+        sockets(procfs, &mut self.buffer).map_err(failed("read of sockstat"))
     }
 
     /// Looks around in the slot that the calling thread stands in.

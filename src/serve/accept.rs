@@ -12,7 +12,7 @@ use super::conversation::Conversation;
 use super::daemon::{Daemon, spare_fd, token};
 use super::peer::{Connection, Peer};
 use crate::ledger::{self, HolderId, Owner};
-use crate::limits::ACCEPTS_PER_TURN;
+use crate::limits::{ACCEPT_PAUSE_MS, ACCEPTS_PER_TURN};
 use crate::sys::{pidfd, seqpacket};
 
 impl Daemon {
@@ -29,11 +29,7 @@ impl Daemon {
                 }
                 Err(Errno::ECONNABORTED | Errno::EINTR) => {}
                 Err(Errno::EMFILE | Errno::ENFILE) => return self.turn_away(),
-                Err(errno) => {
-                    log::error!("accept: {errno}");
-                    self.accepting = false;
-                    return;
-                }
+                Err(errno) => return self.accept_later(errno),
             }
         }
     }
@@ -47,9 +43,17 @@ impl Daemon {
                 log::warn!("a connection is turned away: this process may open no more files (RLIMIT_NOFILE)");
                 self.refuse_connection(&socket, ledger::Refusal::ConnectionsFull);
             }
-            Err(_) => self.accepting = false,
+            Err(Errno::EAGAIN) => self.accepting = false,
+            Err(errno) => self.accept_later(errno),
         }
         self.spare_fd = spare_fd();
+    }
+
+    /// The kernel has a connection, and cannot give it now. The poll does not tell of it again: it tells of what comes.
+    fn accept_later(&mut self, errno: Errno) {
+        log::error!("accept: {errno}; it is tried again in {ACCEPT_PAUSE_MS} ms");
+        self.accepting = false;
+        self.accept_at_ns = Some(self.now_ns + ACCEPT_PAUSE_MS * 1_000_000);
     }
 
     /// Takes a connection in; `None` where it is refused.

@@ -117,6 +117,8 @@ pub(super) struct Daemon {
     pub ready: VecDeque<HolderId>,
     /// The listener may have a connection.
     pub accepting: bool,
+    /// When it is to be asked again, after the kernel could not give one.
+    pub accept_at_ns: Option<u64>,
     /// Held so that at the limit of open files one more connection can be taken and told so.
     pub spare_fd: Option<OwnedFd>,
     /// Leases whose reply did not reach the client, to be given back.
@@ -175,6 +177,7 @@ impl Daemon {
             watchers: Vec::with_capacity(holders),
             ready: VecDeque::with_capacity(holders),
             accepting: true,
+            accept_at_ns: None,
             spare_fd: spare_fd(),
             undo: Vec::with_capacity(slots),
             closings: Vec::with_capacity(holders),
@@ -250,7 +253,8 @@ impl Daemon {
             let Some(holder) = self.ready.pop_front() else { break };
             self.converse(holder);
         }
-        if self.accepting {
+        if self.accepting || self.accept_at_ns.take_if(|due_ns| *due_ns <= self.now_ns).is_some() {
+            self.accepting = true;
             self.accept();
         }
         if self.ledger.next_deadline_ns().is_some_and(|due| due <= self.now_ns) {
@@ -270,6 +274,7 @@ impl Daemon {
             return Some(Duration::ZERO);
         }
         let due = [
+            self.accept_at_ns,
             self.ledger.next_deadline_ns(),
             self.publisher.due_ns(),
             self.later.keys().next().map(|(due_ns, _)| *due_ns),

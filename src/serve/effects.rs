@@ -76,7 +76,11 @@ impl Daemon {
         match netns {
             Some(Ok(netns)) => self.shop.queue.push(Job::Scrub { lease, netns }),
             // Without it nothing can be cleaned: let the slot be made anew.
-            Some(Err(error)) => self.unscrubbed(lease, Reason::ScrubFailed, &format!("dup of its namespace: {error}")),
+            Some(Err(error)) => self.unscrubbed(
+                lease,
+                Reason::ScrubFailed,
+                &format!("fcntl(F_DUPFD_CLOEXEC) of its namespace: {error}"),
+            ),
             None => self.unscrubbed(lease, Reason::Lost, "its namespace is not open here"),
         }
     }

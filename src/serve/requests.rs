@@ -199,17 +199,21 @@ impl Daemon {
     }
 
     fn order_taps(&mut self, holder: HolderId, ticket: Ticket) {
-        let dup = |lease: &Lease| self.netns[lease.slot.index()].as_ref().expect("a leased slot's is open").try_clone();
-        let netns: io::Result<Vec<OwnedFd>> = self.grant.iter().map(dup).collect();
+        let dup = |lease: &Lease| {
+            let netns = self.netns[lease.slot.index()].as_ref().expect("a leased slot's is open");
+            netns.try_clone().map_err(|error| (lease.slot, error))
+        };
+        let netns: Result<Vec<OwnedFd>, (SlotId, io::Error)> = self.grant.iter().map(dup).collect();
         match netns {
             Ok(netns) => {
                 let (leases, want_netns) = (self.grant.clone(), ticket.want_netns);
                 let header = Header { version: ticket.version, kind: 0, id: ticket.id };
                 self.start_job(holder, header, |asker| Job::OpenTaps { asker, leases, netns, want_netns });
             }
-            Err(error) => {
+            Err((slot, error)) => {
                 self.undo.extend_from_slice(&self.grant);
-                let refusal = Refusal::new(ErrorCode::Internal, format_args!("dup of a namespace: {error}"));
+                let detail = format_args!("slot {slot}: fcntl(F_DUPFD_CLOEXEC) of its namespace: {error}; ask again");
+                let refusal = Refusal::new(ErrorCode::Internal, detail);
                 self.refuse(holder, ticket.id, ticket.version, &refusal);
             }
         }

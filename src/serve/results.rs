@@ -102,8 +102,10 @@ impl Daemon {
                     self.after_sending(asker.holder, sent);
                 }
                 Err(error) => {
-                    let refusal =
-                        Refusal::new(ErrorCode::Internal, format_args!("the list cannot be written: {error}"));
+                    let refusal = Refusal::new(
+                        ErrorCode::Internal,
+                        format_args!("the list cannot be written: {error}; ask again"),
+                    );
                     self.refuse(asker.holder, asker.id, asker.version, &refusal);
                 }
             }

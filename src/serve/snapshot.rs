@@ -38,12 +38,22 @@ pub fn write<C: Cells>(cells: &C, slots: u32) -> io::Result<(File, u64)> {
 /// # Errors
 /// Those of memfd_create(2), write(2) and fcntl(2).
 pub fn seal(name: &str, bytes: &[u8]) -> io::Result<File> {
-    let other = |error: memfd::Error| io::Error::other(error);
-    let file = MemfdOptions::new().allow_sealing(true).create(name).map_err(other)?;
-    file.as_file().write_all(bytes)?;
+    let file = MemfdOptions::new().allow_sealing(true).create(name).map_err(failed("memfd_create"))?;
+    file.as_file().write_all(bytes).map_err(|error| told("write to a memfd", &error))?;
     let seals = [FileSeal::SealShrink, FileSeal::SealGrow, FileSeal::SealWrite, FileSeal::SealSeal];
-    file.add_seals(&seals).map_err(other)?;
+    file.add_seals(&seals).map_err(failed("fcntl(F_ADD_SEALS)"))?;
     Ok(file.into_file())
+}
+
+/// The kernel's words, which the library keeps to itself, behind the call's name.
+fn failed(call: &'static str) -> impl Fn(memfd::Error) -> io::Error {
+    move |(memfd::Error::Create(error) | memfd::Error::AddSeals(error) | memfd::Error::GetSeals(error))| {
+        told(call, &error)
+    }
+}
+
+fn told(call: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{call}: {error}"))
 }
 
 #[cfg(test)]

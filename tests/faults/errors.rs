@@ -2,7 +2,7 @@
 //! other. The command tells what failed and ends, or gets by; either way the next run finds nothing that it cannot mend.
 //! The refusals are strace's: the call never reaches the kernel.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use netslot_protocol::State as SlotState;
@@ -148,6 +148,60 @@ fn a_daemon_that_the_kernel_refuses_something_says_so_and_loses_nothing() {
     eprintln!("FAULT serve: {runs} runs refused a call, {ends} ended by it, {refusals} refused a client for it");
     assert!(ends + refusals > runs / 8, "{ends} and {refusals} of {runs} were refused anything");
     assert!(refusals > 0, "no client was ever refused: the kernel never refused the daemon at work");
+}
+
+/// strace that refuses the daemon's threads each of these calls from now on, or the first alone.
+fn refuse_running(served: &Served<'_>, inject: &str) -> Child {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("inject={inject}")]).stdin(Stdio::null());
+    let strace = command.args(["-p", &served.pid().to_string()]).spawn().expect("strace is there");
+    served.until(|| !status_of(served.pid()).contains("TracerPid:\t0\n"), "strace never came");
+    strace
+}
+
+fn refuse_no_more(mut strace: Child) {
+    kill(pid(strace.id()), Signal::SIGINT).expect("it is there");
+    strace.wait().expect("ended");
+}
+
+#[test]
+fn a_client_that_could_not_be_accepted_is_a_moment_later() {
+    let Some((world, _)) = pool("") else { return };
+    let served = Served::start(&world, &["serve"]);
+    for errno in ["ENOBUFS", "ENOMEM", "ENFILE"] {
+        let strace = refuse_running(&served, &format!("accept4:error={errno}:when=1..2"));
+        let mut client = Client::connect_as(SOCKET.as_ref(), "test", TRY).expect("taken without another one coming");
+        assert_eq!(client.status().expect("served").pid, served.pid());
+        refuse_no_more(strace);
+    }
+    assert!(served.log().contains("accept: ENOBUFS"), "{}", served.log());
+    assert_eq!(served.stop(), 0);
+}
+
+#[test]
+fn an_error_names_the_call_that_failed() {
+    let Some((world, _)) = pool("") else { return };
+    let served = Served::start(&world, &["serve"]);
+    let mut client = served.client();
+    for (call, told) in [("memfd_create", "memfd_create: "), ("fcntl", "fcntl(F_ADD_SEALS): ")] {
+        let strace = refuse_running(&served, &format!("{call}:error=ENOMEM"));
+        let refused = client.list().expect_err("nothing to write it into").to_string();
+        assert!(refused.contains(told) && refused.contains("Cannot allocate memory"), "{refused}");
+        refuse_no_more(strace);
+    }
+    let lease = client.lease(&LeaseOptions { want_netns: true, ..LeaseOptions::default() }).expect("free").remove(0);
+    // Taps are opened by copies of the namespace's descriptor.
+    let strace = refuse_running(&served, "fcntl:error=EMFILE");
+    let options = LeaseOptions { want_tap: true, ..LeaseOptions::default() };
+    let refused = client.lease(&options).expect_err("no copy").to_string();
+    assert!(refused.contains("slot 1: fcntl(F_DUPFD_CLOEXEC)"), "{refused}");
+    refuse_no_more(strace);
+    let strace = refuse_running(&served, "fsopen:error=ENOMEM");
+    client.release(lease.id).expect("ours");
+    served.until(|| served.log().contains("proc file system: Cannot allocate memory"), "never told");
+    refuse_no_more(strace);
+    (0..2).for_each(|slot| served.wait_for(slot, SlotState::Free));
+    assert_eq!(served.stop(), 0);
 }
 
 /// Long enough for a slot to be made anew, which a refused scrub leads to.
