@@ -117,6 +117,11 @@ pub const CARRIER_WAIT_S: u64 = 60;
 /// one message (`SCM_MAX_FD`, include/net/scm.h).
 pub const LEASE_SLOTS_MAX: u32 = 64;
 
+/// Lists that a user's connections have been sent and have not read, one for each of them: the rest is written when one has
+/// been. A list of 4,000 slots is a file of 512 KB, which lasts as long as the message that carries it, and does not count
+/// against what a connection may leave unread: so many are 4 MB for each user of the socket, and 67 MB of the largest pool.
+pub const LISTS_UNREAD_PER_USER: usize = 8;
+
 /// Lease requests that wait for a slot, in all. A waiter is 128 bytes, so the queue is half a megabyte; more of them
 /// than this are not served by waiting but by a larger pool.
 pub const WAITERS_MAX: u32 = 4_096;

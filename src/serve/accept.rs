@@ -108,6 +108,7 @@ impl Daemon {
         if self.peers[holder.index()].connection.take().is_some() {
             self.watchers.retain(|watcher| *watcher != holder);
             self.ledger.disconnect(holder, self.now_ns, &mut self.fx);
+            self.lists_may_go_on();
         }
     }
 

@@ -122,6 +122,7 @@ impl Daemon {
         if watching.is_some() {
             self.watchers.push(holder);
         }
+        self.note_unread(holder);
         // Whatever it has said meanwhile.
         self.enqueue(holder.index());
     }
@@ -171,6 +172,7 @@ impl Daemon {
     /// Waits for the jobs that a connection waits for; whether there are none left.
     fn finish_jobs(&mut self) -> bool {
         let until = Instant::now() + Duration::from_millis(HAND_OVER_MS);
+        self.order_all_lists();
         loop {
             self.take_results();
             let busy = |peer: &super::peer::Peer| peer.connection.as_ref().is_some_and(|c| c.talk.busy);

@@ -42,6 +42,8 @@ pub struct Watching {
 pub struct Conversation {
     /// A job for it is under way on a worker; until it is answered, nothing more is read. So a client has one at a time.
     pub busy: bool,
+    /// What it is busy with is a list that nobody writes yet: it has not read the one before, or others of its user have not.
+    pub held: bool,
     /// To be closed as soon as the loop gets there; nothing more is sent.
     pub closing: bool,
     /// Its subscription.
@@ -62,7 +64,7 @@ impl Conversation {
     pub fn new() -> Self {
         // Made here, so that no lease makes it grow.
         let last_grant = Vec::with_capacity(LEASE_SLOTS_MAX as usize);
-        Self { busy: false, closing: false, watching: None, last_grant }
+        Self { busy: false, held: false, closing: false, watching: None, last_grant }
     }
 
     /// Reads a datagram.

@@ -1,6 +1,6 @@
 //! The loop: one thread, one mio poll, everything that concerns leases in it and nothing that waits. What each kind of
-//! event leads to stands in the files beside this one: `accept`, `connections`, `requests`, `effects`,
-//! `results`.
+//! event leads to stands in the files beside this one: `accept`, `connections`, `requests`, `lists`,
+//! `effects`, `results`.
 //!
 //! The lease path allocates nothing and makes no call but the socket's: all tables, buffers and queues are made at start,
 //! for the largest numbers that the configuration allows.
@@ -23,12 +23,13 @@ use signal_hook_mio::v1_0::Signals;
 use super::builder::Order;
 use super::error::ServeError;
 use super::events::Ring;
+use super::lists::Unread;
 use super::manager::{Counts, Manager};
 use super::peer::Peer;
 use super::publish::Publisher;
 use super::socket::Listener;
 use super::succession::Heir;
-use super::worker::{Done, Shop};
+use super::worker::{Asker, Done, Shop};
 use crate::bpf::MapStore;
 use crate::config::Config;
 use crate::ledger::{Effects, HolderId, Lease, Ledger};
@@ -113,6 +114,10 @@ pub(super) struct Daemon {
     pub builder: Sender<Order>,
     pub ring: Ring,
     pub watchers: Vec<HolderId>,
+    /// Lists that nobody is known to have read.
+    pub lists_unread: Vec<Unread>,
+    /// Requests for lists that wait for those to be read.
+    pub lists_held: VecDeque<Asker>,
     /// Connections that may have something to say.
     pub ready: VecDeque<HolderId>,
     /// The listener may have a connection.
@@ -175,6 +180,8 @@ impl Daemon {
             builder: parts.builder,
             ring: Ring::new(crate::limits::EVENTS_KEPT),
             watchers: Vec::with_capacity(holders),
+            lists_unread: Vec::new(),
+            lists_held: VecDeque::new(),
             ready: VecDeque::with_capacity(holders),
             accepting: true,
             accept_at_ns: None,
@@ -242,6 +249,7 @@ impl Daemon {
                 if writable {
                     self.resume_watcher(number);
                 }
+                self.look_at_lists(number);
                 self.enqueue(number);
             }
         }

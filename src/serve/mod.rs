@@ -16,6 +16,7 @@ mod error;
 mod estate;
 mod events;
 mod inbox;
+mod lists;
 mod manager;
 mod peer;
 mod pool;

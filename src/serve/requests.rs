@@ -103,7 +103,7 @@ impl Daemon {
                 self.of_a_lease::<request::Release>(holder, header, ask.lease, done);
             }
             Request::Get(ask) => self.get(holder, header, *ask),
-            Request::List(_) => self.start_job(holder, header, |asker| Job::List { asker }),
+            Request::List(_) => self.list(holder, header),
             Request::Status(_) => self.status(holder, header),
             Request::Watch(_) => self.watch(holder, header),
         }

@@ -92,6 +92,7 @@ impl Daemon {
     }
 
     fn listed(&mut self, asker: Asker, file: std::io::Result<(std::fs::File, u64)>) {
+        let mut left = false;
         if self.is_listening(asker) {
             match file {
                 Ok((file, bytes)) => {
@@ -99,6 +100,7 @@ impl Daemon {
                     let len = frame::write_reply::<request::List>(asker.version, asker.id, &reply, &mut self.frame[..])
                         .expect("every message fits a frame");
                     let sent = self.post(asker.holder, len, [file.as_fd()].into_iter());
+                    left = sent.is_ok();
                     self.after_sending(asker.holder, sent);
                 }
                 Err(error) => {
@@ -110,6 +112,7 @@ impl Daemon {
                 }
             }
         }
+        self.list_left(asker, left);
         self.job_done(asker);
     }
 

@@ -27,7 +27,9 @@ impl Daemon {
     /// Whether a watcher has not been sent all yet, and could be.
     pub fn has_events_to_send(&self) -> bool {
         let waits = |w: &Watching| !w.stalled && w.place < self.ring.now();
-        let watching = |holder: &HolderId| self.connection(*holder).and_then(|c| c.talk.watching.as_ref());
+        let watching = |holder: &HolderId| {
+            self.connection(*holder).filter(|c| !c.talk.held).and_then(|c| c.talk.watching.as_ref())
+        };
         self.watchers.iter().filter_map(watching).any(waits)
     }
 
@@ -42,7 +44,9 @@ impl Daemon {
 
     fn send_events_to(&mut self, holder: HolderId) {
         for _ in 0..EVENTS_PER_TURN {
-            let Some(mut watching) = self.connection(holder).and_then(|c| c.talk.watching) else { return };
+            // One that is to read what it has before its next list comes is not sent more of it.
+            let connection = self.connection(holder).filter(|c| !c.talk.held);
+            let Some(mut watching) = connection.and_then(|c| c.talk.watching) else { return };
             let (event, next) = match self.ring.at(watching.place) {
                 _ if watching.stalled => return,
                 Next::Nothing => return,
@@ -73,7 +77,8 @@ impl Daemon {
         let connection = self.peers.get_mut(number).and_then(|peer| peer.connection.as_mut());
         if let Some(watching) = connection.and_then(|c| c.talk.watching.as_mut()).filter(|watching| watching.stalled) {
             watching.stalled = false;
-            self.watch_writable(HolderId::at(u32::try_from(number).expect("holders are numbered by u32")), false);
+            let holder = HolderId::at(u32::try_from(number).expect("holders are numbered by u32"));
+            self.watch_writable(holder, self.is_list_watched(holder));
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect,
     getsockname, getsockopt, listen, recvmsg, setsockopt, socket, sockopt,
@@ -140,6 +141,25 @@ pub fn set_unread_max(socket: &impl AsFd, bytes: usize) -> Result<(), Errno> {
         return Ok(());
     }
     setsockopt(socket, sockopt::SndBufForce, &bytes)
+}
+
+/// Whether the peer has left anything unread.
+#[must_use]
+pub fn has_unread(socket: &impl AsFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int through the pointer.
+    let asked = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    // SIOCOUTQ, which has that number, counts whole buffers; while the last of them is let go, and the poll is told of it,
+    // there is one byte left (sock_wfree, net/core/sock.c).
+    asked == 0 && bytes > 1
+}
+
+/// Whether the peer has gone, whatever it has left to be read here.
+#[must_use]
+pub fn has_hung_up(socket: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    let told = poll(&mut asked, PollTimeout::ZERO).is_ok_and(|told| told > 0);
+    told && asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
 }
 
 /// The next datagram, without waiting. Fds that come with it never enter this process: there is no room for them to be
@@ -386,6 +406,22 @@ mod tests {
         drop(theirs);
         assert_eq!(receive(&ours, &mut [0; 8]), Ok(Received { bytes: 0, cut: false, had_fds: false }));
         assert_eq!(send(&ours, b"x", none()), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn what_is_unread_and_who_has_gone_is_seen() {
+        let (ours, theirs) = pair();
+        assert!(!has_unread(&ours) && !has_hung_up(&ours));
+        send(&ours, b"one", none()).expect("sent");
+        send(&ours, b"two", none()).expect("sent");
+        send(&theirs, b"last words", none()).expect("sent");
+        assert!(has_unread(&ours));
+        receive(&theirs, &mut [0; 8]).expect("there");
+        assert!(has_unread(&ours));
+        receive(&theirs, &mut [0; 8]).expect("there");
+        assert!(!has_unread(&ours) && !has_hung_up(&ours));
+        drop(theirs);
+        assert!(has_hung_up(&ours), "though there is something to be read");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 
+use netslot::limits::LISTS_UNREAD_PER_USER;
 use netslot_protocol::client::{Client, LeaseOptions};
 use netslot_protocol::event::{CHANGED_KIND, Event};
 use netslot_protocol::request;
@@ -112,6 +113,71 @@ fn who_does_not_read_is_not_waited_for() {
         }
     }
     assert_eq!((seen, missed), (600, 0), "as many are kept for it as it missed here");
+}
+
+/// Bytes that wait to be read: SIOCINQ counts those of all datagrams (unix_inq_len, net/unix/af_unix.c).
+fn unread(client: &Raw) -> i32 {
+    let mut bytes = 0;
+    // SAFETY: an open socket; the kernel writes one int through the pointer.
+    let asked = unsafe { nix::libc::ioctl(client.fd().as_raw_fd(), nix::libc::FIONREAD, &raw mut bytes) };
+    assert_eq!(asked, 0);
+    bytes
+}
+
+#[test]
+fn lists_that_nobody_reads_are_not_written() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 2");
+    let flood = Raw::connect();
+    for id in 1..=50 {
+        flood.ask(id, &request::List).expect("sent");
+    }
+    served.until(|| unread(&flood) > 0, "never answered");
+    let mut bystander = served.client();
+    // Each goes the same way, behind what was asked before.
+    for _ in 0..20 {
+        assert_eq!(bystander.list().expect("served on").slots.len(), 2);
+    }
+    // A header, and 288 in three bytes.
+    assert_eq!(unread(&flood), 16 + 3, "one list is all that waits for who does not read");
+    // A successor has what was read of the connection answered, and begins where the other was.
+    let served = served.replaced();
+    for _ in 0..20 {
+        assert_eq!(bystander.list().expect("served on").slots.len(), 2);
+    }
+    assert_eq!(unread(&flood), 2 * (16 + 3));
+    // Who reads gets all that it has asked for, in order.
+    for id in 1..=50 {
+        assert_eq!(flood.receive().map(|(kind, id, _)| (kind, id)), Some((0x8031, id)));
+    }
+    // A few users' connections are no way around it.
+    let many: Vec<Raw> = (0..20).map(|_| Raw::connect()).collect();
+    for client in &many {
+        client.ask(7, &request::List).expect("sent");
+    }
+    let answered = || many.iter().filter(|client| unread(client) > 0).count();
+    served.until(|| answered() >= LISTS_UNREAD_PER_USER, "never answered");
+    for _ in 0..50 {
+        bystander.status().expect("served on");
+        assert_eq!(answered(), LISTS_UNREAD_PER_USER, "so many lists are all that wait for a user");
+    }
+    // One that goes while it waits is gone.
+    let mut many = many;
+    many.remove(many.iter().position(|client| unread(client) == 0).expect("twelve wait"));
+    served.until(|| bystander.status().expect("told").connections == 21, "it never went");
+    // One that goes makes room as one that reads does.
+    let mut read = 0;
+    while !many.is_empty() {
+        served.until(|| many.iter().any(|client| unread(client) > 0), "those that read get no further");
+        let next = many.iter().position(|client| unread(client) > 0).expect("just seen");
+        let client = many.swap_remove(next);
+        if read % 2 == 0 {
+            assert_eq!(client.receive().map(|(kind, id, _)| (kind, id)), Some((0x8031, 7)));
+        }
+        read += 1;
+    }
+    assert_eq!(read, 19);
+    assert_eq!(bystander.list().expect("served on").slots.len(), 2);
 }
 
 #[test]
