@@ -19,7 +19,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::error::ServeError;
 use crate::address;
-use crate::limits::NAME_DELAY_MS;
+use crate::limits::{NAME_DELAY_MS, NAME_RETRY_MS};
 use crate::slot::SlotId;
 use crate::sys::fault;
 
@@ -41,6 +41,8 @@ struct Entry {
     queued: bool,
     /// An earlier daemon may have left a name that leads to itself.
     stale: bool,
+    /// That it could not be shown is in the log.
+    told: bool,
 }
 
 /// The names that are shown, and those that should be.
@@ -53,6 +55,8 @@ pub struct Publisher {
     entries: Box<[Entry]>,
     /// Slots to be shown or taken away, and when: in order of both.
     queue: VecDeque<(u64, SlotId)>,
+    /// Those that could not be shown, and when to try again: in order of both too.
+    again: VecDeque<(u64, SlotId)>,
 }
 
 impl Publisher {
@@ -65,8 +69,9 @@ impl Publisher {
         fs::create_dir_all(path).map_err(ServeError::file("create", path))?;
         let dir = File::open(path).map_err(ServeError::file("open", path))?.into();
         let entries = vec![Entry::default(); slots as usize].into_boxed_slice();
-        let (pid, queue) = (std::process::id(), VecDeque::with_capacity(slots as usize));
-        let mut publisher = Self { dir, path: path.into(), pid, entries, queue };
+        let queue = || VecDeque::with_capacity(slots as usize);
+        let (pid, path_kept) = (std::process::id(), path.into());
+        let mut publisher = Self { dir, path: path_kept, pid, entries, queue: queue(), again: queue() };
         for entry in fs::read_dir(path).map_err(ServeError::file("read", path))? {
             let entry = entry.map_err(ServeError::file("read", path))?;
             if let Some(slot) = entry.file_name().to_str().and_then(address::slot_of_vault_name) {
@@ -100,9 +105,18 @@ impl Publisher {
     }
 
     /// Shows the slot at once.
-    pub fn show(&mut self, slot: SlotId, netns: RawFd) {
+    ///
+    /// # Errors
+    /// Those of symlinkat(2): EEXIST where somebody else has the name.
+    pub fn show(&mut self, slot: SlotId, netns: RawFd) -> Result<(), Errno> {
         self.entries[slot.index()].wanted = true;
-        self.bring_about(slot, Some(netns));
+        self.bring_about(slot, Some(netns))
+    }
+
+    /// Where the slot is shown.
+    #[must_use]
+    pub fn path(&self, slot: SlotId) -> PathBuf {
+        self.path.join(name(slot).as_str())
     }
 
     /// Takes the slot's name away at once: what it leads to is about to be closed.
@@ -115,16 +129,34 @@ impl Publisher {
     /// When there is something to be shown or taken away.
     #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
-        self.queue.front().map(|(due_ns, _)| *due_ns)
+        [&self.queue, &self.again].into_iter().filter_map(VecDeque::front).map(|(due_ns, _)| *due_ns).min()
     }
 
-    /// Shows or takes away what is due, up to `most` names.
+    /// Shows or takes away what is due, up to `most` names. What cannot be shown is tried again: nobody waits for it, and what
+    /// it lacks may come.
     pub fn catch_up(&mut self, now_ns: u64, most: usize, netns: impl Fn(SlotId) -> Option<RawFd>) {
         for _ in 0..most {
-            let Some((_, slot)) = self.queue.front().copied().filter(|(due_ns, _)| *due_ns <= now_ns) else { return };
-            self.queue.pop_front();
+            let is_due =
+                |queue: &&mut VecDeque<(u64, SlotId)>| queue.front().is_some_and(|(due_ns, _)| *due_ns <= now_ns);
+            let due = [&mut self.queue, &mut self.again].into_iter().find(is_due);
+            let Some((_, slot)) = due.and_then(VecDeque::pop_front) else { return };
             self.entries[slot.index()].queued = false;
-            self.bring_about(slot, netns(slot));
+            if let Err(errno) = self.bring_about(slot, netns(slot)) {
+                self.try_again(slot, errno, now_ns);
+            }
+        }
+    }
+
+    fn try_again(&mut self, slot: SlotId, errno: Errno, now_ns: u64) {
+        let entry = &mut self.entries[slot.index()];
+        entry.queued = true;
+        self.again.push_back((now_ns + NAME_RETRY_MS * 1_000_000, slot));
+        if !std::mem::replace(&mut entry.told, true) {
+            let path = self.path(slot);
+            log::warn!(
+                "slot {slot} is not shown as {}: symlink: {errno}; it is tried again every {NAME_RETRY_MS} ms",
+                path.display()
+            );
         }
     }
 
@@ -132,27 +164,33 @@ impl Publisher {
     pub fn close(mut self) {
         for slot in SlotId::first(u32::try_from(self.entries.len()).unwrap_or(u32::MAX)) {
             self.entries[slot.index()].wanted = false;
-            self.bring_about(slot, None);
+            // Nothing is made, so nothing fails.
+            let _ = self.bring_about(slot, None);
         }
     }
 
-    fn bring_about(&mut self, slot: SlotId, netns: Option<RawFd>) {
+    fn bring_about(&mut self, slot: SlotId, netns: Option<RawFd>) -> Result<(), Errno> {
         let Entry { wanted, shown, stale, .. } = self.entries[slot.index()];
         if stale {
             self.clear(slot);
             self.entries[slot.index()].stale = false;
         }
         match (wanted, shown, netns) {
-            (true, false, Some(netns)) => self.entries[slot.index()].shown = self.link(slot, netns),
+            (true, false, Some(netns)) => {
+                self.link(slot, netns)?;
+                let entry = &mut self.entries[slot.index()];
+                (entry.shown, entry.told) = (true, false);
+            }
             (false, true, _) => {
                 self.unlink(slot);
                 self.entries[slot.index()].shown = false;
             }
             (true, true, _) | (false, false, _) | (true, false, None) => {}
         }
+        Ok(())
     }
 
-    fn link(&self, slot: SlotId, netns: RawFd) -> bool {
+    fn link(&self, slot: SlotId, netns: RawFd) -> Result<(), Errno> {
         let mut target = Text::<40>::default();
         write!(target, "/proc/{}/fd/{netns}", self.pid).expect("a text takes what fits");
         let name = name(slot);
@@ -164,11 +202,8 @@ impl Publisher {
             }
             made => made,
         };
-        if let Err(errno) = made {
-            log::warn!("slot {slot} is not shown as {}: symlink: {errno}", self.path.join(name.as_str()).display());
-        }
         fault::point();
-        made.is_ok()
+        made
     }
 
     /// Takes an earlier daemon's name away.
@@ -234,21 +269,32 @@ mod tests {
         publisher.want(slot(3), true, 0);
         publisher.want(slot(4), true, 0);
         publisher.want(slot(4), false, 0);
-        publisher.show(slot(5), 50);
+        publisher.show(slot(5), 50).expect("shown");
         publisher.want(slot(1), true, 0);
         publisher.catch_up(soon - 1, 8, |_| Some(9));
         assert_eq!((target(3), target(5)), (None, ours(50)), "only what cannot wait is there at once");
         assert_eq!(publisher.due_ns(), Some(soon));
         publisher.catch_up(soon, 8, |s| i32::try_from(s.number() * 10).ok());
-        assert_eq!((target(3), target(4), publisher.due_ns()), (ours(30), None, None));
+        let later = soon + NAME_RETRY_MS * 1_000_000;
+        assert_eq!((target(3), target(4), publisher.due_ns()), (ours(30), None, Some(later)));
         assert_eq!(fs::metadata(path(1)).expect("still there").len(), 0);
+        assert_eq!(publisher.show(slot(1), 10), Err(Errno::EEXIST));
+        // What could not be shown is tried again, and what comes meanwhile does not wait for it.
+        publisher.want(slot(7), true, soon);
+        publisher.catch_up(2 * soon, 8, |_| Some(70));
+        assert_eq!((target(7), publisher.due_ns()), (ours(70), Some(later)));
+        fs::remove_file(path(1)).expect("somebody takes it away");
+        publisher.catch_up(later, 8, |_| Some(10));
+        assert_eq!((target(1), publisher.due_ns()), (ours(10), None));
+        publisher.hide(slot(1));
+        fs::write(path(1), "").expect("and makes it again");
         publisher.want(slot(5), false, soon);
         publisher.catch_up(2 * soon, 8, |_| None);
         assert_eq!(target(5), None);
-        publisher.show(slot(5), 50);
+        publisher.show(slot(5), 50).expect("shown");
         publisher.hide(slot(5));
         assert_eq!(target(5), None, "not a moment later");
-        publisher.show(slot(5), 51);
+        publisher.show(slot(5), 51).expect("shown");
         assert_eq!(target(5), ours(51));
         publisher.close();
         assert!(target(3).is_none() && path(1).exists() && target(2).is_some());

@@ -155,16 +155,31 @@ impl Daemon {
         if ticket.want_tap {
             return self.order_taps(holder, ticket);
         }
-        if !ticket.want_netns {
-            // The name is all that this client gets: it must be there when the reply is.
-            for lease in &self.grant {
-                if let Some(netns) = &self.netns[lease.slot.index()] {
-                    self.publisher.show(lease.slot, netns.as_raw_fd());
-                }
-            }
+        if !ticket.want_netns
+            && let Err((slot, errno)) = self.show_grant()
+        {
+            self.undo.extend_from_slice(&self.grant);
+            let path = self.publisher.path(slot);
+            let what = format!("slot {slot} cannot be shown as {}: symlink: {errno}", path.display());
+            log::warn!("{what}; the lease is refused");
+            let refusal = Refusal::new(
+                ErrorCode::Internal,
+                format_args!("{what}; have that mended, or ask for the namespace's descriptor"),
+            );
+            return self.refuse(holder, ticket.id, ticket.version, &refusal);
         }
         let fds = if ticket.want_netns { Fds::Netns } else { Fds::None };
         self.send_grant(holder, ticket.id, ticket.version, fds);
+    }
+
+    /// Shows the leases in `grant` by name: all that their client gets, so they must be there when the reply is.
+    fn show_grant(&mut self) -> Result<(), (SlotId, Errno)> {
+        for lease in &self.grant {
+            if let Some(netns) = &self.netns[lease.slot.index()] {
+                self.publisher.show(lease.slot, netns.as_raw_fd()).map_err(|errno| (lease.slot, errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends the leases in `grant`, with those fds.
@@ -212,8 +227,10 @@ impl Daemon {
             }
             Err((slot, error)) => {
                 self.undo.extend_from_slice(&self.grant);
-                let detail = format_args!("slot {slot}: fcntl(F_DUPFD_CLOEXEC) of its namespace: {error}; ask again");
-                let refusal = Refusal::new(ErrorCode::Internal, detail);
+                let refusal = Refusal::new(
+                    ErrorCode::Internal,
+                    format_args!("slot {slot}: fcntl(F_DUPFD_CLOEXEC) of its namespace: {error}; ask again"),
+                );
                 self.refuse(holder, ticket.id, ticket.version, &refusal);
             }
         }

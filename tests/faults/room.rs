@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use netslot_protocol::State as SlotState;
 use netslot_protocol::client::LeaseOptions;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -64,6 +65,35 @@ fn a_full_run_directory_is_told_and_nothing_is_lost_by_it() {
     client.release(lease.id).expect("ours");
     drop(client);
     std::fs::remove_file("/run/rest").expect("ours");
+    assert_eq!(served.stop(), 0);
+    must(&world, &["destroy"]);
+}
+
+#[test]
+fn a_name_that_there_is_no_room_for_is_made_later_and_a_lease_by_name_alone_is_refused() {
+    let Some(world) = World::new() else { return };
+    std::fs::create_dir_all("/run/netns").expect("a directory");
+    let inodes = |flags, most: u32| {
+        let options = format!("nr_inodes={most},mode=0755");
+        mount(Some("names"), "/run/netns", Some("tmpfs"), flags, Some(options.as_str())).expect("a small one");
+    };
+    inodes(MsFlags::empty(), 1);
+    let served = Served::up(&world, "slots = 2");
+    let mut client = served.client();
+    let held = client.lease(&LeaseOptions { want_netns: true, ..LeaseOptions::default() }).expect("free").remove(0);
+    served.until(|| served.log().contains("symlink: ENOSPC"), "the missing name was never told");
+    // The name is all that this one would get.
+    let refused = client.lease(&LeaseOptions::default()).expect_err("there is no way into it").to_string();
+    let words = ["/run/netns/slot-0001", "symlink", "No space left on device", "descriptor"];
+    assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+    served.wait_for(1, SlotState::Free);
+    assert!(!held.netns_path.exists());
+    inodes(MsFlags::MS_REMOUNT, 100);
+    served.until(|| held.netns_path.exists(), "the name was not tried again");
+    let by_name = client.lease(&LeaseOptions::default()).expect("free").remove(0);
+    assert!(by_name.netns_path.exists());
+    [held, by_name].into_iter().for_each(|lease| client.release(lease.id).expect("ours"));
+    drop(client);
     assert_eq!(served.stop(), 0);
     must(&world, &["destroy"]);
 }
