@@ -37,6 +37,9 @@ impl Daemon {
         if manager::is_there() {
             return heir.refuse("it is the service manager's: 'systemctl restart netslot' keeps its connections too");
         }
+        if self.before.is_some() {
+            return heir.put_off("names of leases still lead to the daemon before this one");
+        }
         if self.is_building() {
             return heir.put_off("slots are being made");
         }
@@ -75,7 +78,8 @@ impl Daemon {
     pub fn inherit(&mut self, heritage: Heritage) {
         // Recovery's own effects name holders by numbers that the connections are about to get.
         self.settle();
-        let Heritage { estate, connections } = heritage;
+        let Heritage { estate, connections, before } = heritage;
+        self.before = before;
         let (first, changes) = estate.changes();
         self.ring = Ring::starting_at(EVENTS_KEPT, first);
         changes.for_each(|change| self.ring.push(change));
@@ -209,7 +213,7 @@ pub fn kept(estate: Option<File>, connections: Vec<OwnedFd>) -> Option<Heritage>
         Estate::read(&bytes).map_err(|error| error.to_string())
     };
     match read(estate?) {
-        Ok(estate) => Some(Heritage { estate, connections }),
+        Ok(estate) => Some(Heritage { estate, connections, before: None }),
         Err(error) => {
             log::error!("what the daemon before this has left is given up, and its connections end: {error}");
             None

@@ -151,6 +151,8 @@ pub(super) struct Daemon {
     pub manager: Manager,
     /// The pass that the daemon began with goes on.
     pub passing: bool,
+    /// The talk with the daemon before this one, which waits for its end.
+    pub before: Option<OwnedFd>,
     /// Who has taken over.
     heir: Option<Heir>,
     stopping: bool,
@@ -201,6 +203,7 @@ impl Daemon {
             now_ns: parts.started_ns,
             manager: Manager::new(parts.started_ns),
             passing: false,
+            before: None,
             heir: None,
             stopping: false,
         }
@@ -216,6 +219,7 @@ impl Daemon {
         for (slot, (record, _)) in SlotId::first(self.ledger.slots()).zip(self.ledger.records()) {
             self.publisher.want(slot, record.state() == Some(SlotState::Leased), self.now_ns);
         }
+        self.let_go_of_predecessor();
         self.take_done();
         let mut events = Events::with_capacity(EVENTS_AT_ONCE);
         while !self.stopping {
@@ -273,7 +277,15 @@ impl Daemon {
         self.send_events();
         let netns = |slot: SlotId| self.netns[slot.index()].as_ref().map(std::os::fd::AsRawFd::as_raw_fd);
         self.publisher.catch_up(self.now_ns, NAMES_PER_TURN, netns);
+        self.let_go_of_predecessor();
         self.tell_manager();
+    }
+
+    /// Lets the daemon before this one end, once no name leads to it.
+    fn let_go_of_predecessor(&mut self) {
+        if self.before.is_some() && !self.publisher.leads_elsewhere() {
+            self.before = None;
+        }
     }
 
     /// How long the poll may wait; `None` = until something happens.
@@ -327,11 +339,16 @@ impl Daemon {
         self.heir.is_some()
     }
 
-    /// Takes leave: names are taken away, and where nobody takes over, those who wait are told, and the socket goes too.
-    /// Leases stay. Gives the successor, who is to wait for the end of this process.
-    pub fn farewell(mut self) -> Option<Heir> {
-        let kept = self.heir.is_some() || self.leave_with_manager();
-        if !kept {
+    /// Takes leave: where nobody takes over, names are taken away, those who wait are told, and the socket goes too. Leases
+    /// stay. Gives the successor, and what names lead to: to be held until it leads them to itself, and not closed, as what
+    /// this process opens next would have the same numbers.
+    pub fn farewell(mut self) -> Option<(Heir, Vec<OwnedFd>)> {
+        if let Some(heir) = self.heir.take() {
+            let slots = SlotId::first(self.ledger.slots()).zip(self.netns);
+            let shown = slots.filter_map(|(slot, netns)| netns.filter(|_| self.publisher.is_shown(slot)));
+            return Some((heir, shown.collect()));
+        }
+        if !self.leave_with_manager() {
             let waiting: Vec<_> = self.ledger.waiting_requests().collect();
             for (holder, ticket) in waiting {
                 self.refuse_shutting_down(holder, ticket);
@@ -339,7 +356,7 @@ impl Daemon {
             self.listener.close();
         }
         self.publisher.close();
-        self.heir
+        None
     }
 }
 

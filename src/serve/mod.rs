@@ -30,7 +30,7 @@ mod watchers;
 mod worker;
 
 use std::collections::BTreeSet;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -55,7 +55,7 @@ use manager::{Passed, notify};
 use pool::Seen;
 use publish::Publisher;
 use socket::Listener;
-use succession::Heritage;
+use succession::{Heir, Heritage};
 use worker::{Done, Queue, Shop};
 
 use crate::bpf::{MapCells, Maps};
@@ -93,7 +93,7 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let passed = Passed::take()?;
     let config = Arc::new(config);
     let place = if begin.replace { take_over(&config)? } else { None };
-    let (_alone, lot) = match place {
+    let (alone, lot) = match place {
         Some(place) => place,
         None => (lock(&config)?, Lot::of(passed, &config)),
     };
@@ -113,7 +113,13 @@ pub fn serve(config: Config, begin: Begin) -> Result<(), ServeError> {
     let mut start = Start::new(Arc::clone(&config), slots, leased)?;
     let early = if up { start.make_pool()? } else { Early::default() };
     let maps = open_maps(&config, up)?;
-    start.serve(&maps, early, lot, up)
+    let succeeded = start.serve(&maps, early, lot, up)?;
+    drop((maps, alone));
+    if let Some((heir, named)) = succeeded {
+        heir.part();
+        drop(named);
+    }
+    Ok(())
 }
 
 /// The pool's maps, made to their end by a pass of this process or of one before it.
@@ -293,7 +299,8 @@ impl Start {
         }
     }
 
-    fn serve(self, maps: &Maps, early: Early, lot: Lot, up: bool) -> Result<(), ServeError> {
+    /// Serves to the end; gives the successor, if there is one, and what names lead to.
+    fn serve(self, maps: &Maps, early: Early, lot: Lot, up: bool) -> Result<Option<(Heir, Vec<OwnedFd>)>, ServeError> {
         let Self { config, slots, poll, signals, inbox, stop, orders, builder, .. } = self;
         let started_ns = clock::boottime_ns();
         let records = Arc::new(maps.cells()?);
@@ -369,7 +376,7 @@ impl Start {
         notify(&[NotifyState::Ready]);
         let served = daemon.run();
         notify(&[NotifyState::Stopping]);
-        let heir = daemon.farewell();
+        let succeeded = daemon.farewell();
         // The orders' other end went with the daemon. A worker ends after its present job, a pass at the next slot.
         stop.store(true, Ordering::Relaxed);
         shop.queue.close();
@@ -378,9 +385,7 @@ impl Start {
                 log::error!("a worker panicked");
             }
         }
-        // Held until here: its end is what a successor waits for.
-        drop(heir);
-        served
+        served.map(|()| succeeded)
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use netslot_protocol::Text;
 use netslot_protocol::limits::NETNS_NAME_BYTES_MAX;
 use nix::errno::Errno;
-use nix::fcntl::readlinkat;
+use nix::fcntl::{readlinkat, renameat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::error::ServeError;
@@ -22,6 +22,9 @@ use crate::address;
 use crate::limits::{NAME_DELAY_MS, NAME_RETRY_MS};
 use crate::slot::SlotId;
 use crate::sys::fault;
+
+/// A name on its way to the place of an earlier daemon's.
+const NEXT: &str = ".netslot-next";
 
 /// Name of a slot's namespace, as in the vault.
 pub type Name = Text<NETNS_NAME_BYTES_MAX>;
@@ -39,7 +42,7 @@ struct Entry {
     wanted: bool,
     shown: bool,
     queued: bool,
-    /// An earlier daemon may have left a name that leads to itself.
+    /// An earlier daemon has left a name that leads to itself.
     stale: bool,
     /// That it could not be shown is in the log.
     told: bool,
@@ -57,6 +60,8 @@ pub struct Publisher {
     queue: VecDeque<(u64, SlotId)>,
     /// Those that could not be shown, and when to try again: in order of both too.
     again: VecDeque<(u64, SlotId)>,
+    /// How many names lead to an earlier daemon.
+    stale: usize,
 }
 
 impl Publisher {
@@ -67,11 +72,13 @@ impl Publisher {
     /// Those of making and reading the directory.
     pub fn open(path: &Path, slots: u32) -> Result<Self, ServeError> {
         fs::create_dir_all(path).map_err(ServeError::file("create", path))?;
-        let dir = File::open(path).map_err(ServeError::file("open", path))?.into();
+        let dir: OwnedFd = File::open(path).map_err(ServeError::file("open", path))?.into();
+        // Of a daemon that was killed in between.
+        let _ = unlinkat(&dir, NEXT, UnlinkatFlags::NoRemoveDir);
         let entries = vec![Entry::default(); slots as usize].into_boxed_slice();
         let queue = || VecDeque::with_capacity(slots as usize);
         let (pid, path_kept) = (std::process::id(), path.into());
-        let mut publisher = Self { dir, path: path_kept, pid, entries, queue: queue(), again: queue() };
+        let mut publisher = Self { dir, path: path_kept, pid, entries, queue: queue(), again: queue(), stale: 0 };
         for entry in fs::read_dir(path).map_err(ServeError::file("read", path))? {
             let entry = entry.map_err(ServeError::file("read", path))?;
             if let Some(slot) = entry.file_name().to_str().and_then(address::slot_of_vault_name) {
@@ -86,11 +93,24 @@ impl Publisher {
         match self.entries.get_mut(slot.index()) {
             Some(entry) => {
                 (entry.stale, entry.queued) = (true, true);
+                self.stale += 1;
                 self.queue.push_back((0, slot));
             }
             // Of a pool that was larger.
             None => self.clear(slot),
         }
+    }
+
+    /// Whether there are names that lead to an earlier daemon.
+    #[must_use]
+    pub const fn leads_elsewhere(&self) -> bool {
+        self.stale > 0
+    }
+
+    /// Whether a name of this process leads to the slot.
+    #[must_use]
+    pub fn is_shown(&self, slot: SlotId) -> bool {
+        self.entries[slot.index()].shown
     }
 
     /// Says whether the slot should be shown; it will be, in a moment.
@@ -170,10 +190,12 @@ impl Publisher {
     }
 
     fn bring_about(&mut self, slot: SlotId, netns: Option<RawFd>) -> Result<(), Errno> {
-        let Entry { wanted, shown, stale, .. } = self.entries[slot.index()];
-        if stale {
-            self.clear(slot);
-            self.entries[slot.index()].stale = false;
+        let Entry { wanted, shown, .. } = self.entries[slot.index()];
+        if std::mem::take(&mut self.entries[slot.index()].stale) {
+            self.stale -= 1;
+            if !wanted || netns.is_none() {
+                self.clear(slot);
+            }
         }
         match (wanted, shown, netns) {
             (true, false, Some(netns)) => {
@@ -196,14 +218,26 @@ impl Publisher {
         let name = name(slot);
         let make = || symlinkat(target.as_str(), &self.dir, name.as_str());
         let made = match make() {
-            Err(Errno::EEXIST) => {
-                self.clear(slot);
+            // Where there is no room for two, one after the other.
+            Err(Errno::EEXIST) if self.is_ours(slot) => self.replace(name, target.as_str()).or_else(|_| {
+                self.unlink(slot);
                 make()
-            }
+            }),
             made => made,
         };
         fault::point();
         made
+    }
+
+    /// Puts a name in the place of an earlier daemon's: whoever follows it finds the one or the other.
+    fn replace(&self, name: Name, target: &str) -> Result<(), Errno> {
+        symlinkat(target, &self.dir, NEXT)?;
+        fault::point();
+        let moved = renameat(&self.dir, NEXT, &self.dir, name.as_str());
+        if moved.is_err() {
+            let _ = unlinkat(&self.dir, NEXT, UnlinkatFlags::NoRemoveDir);
+        }
+        moved
     }
 
     /// Takes an earlier daemon's name away.
@@ -260,11 +294,12 @@ mod tests {
         std::os::unix::fs::symlink("/proc/1/fd/3", path(9)).expect("a dead daemon's, of a larger pool");
         let mut publisher = Publisher::open(dir.path(), 8).expect("opened");
         publisher.want(slot(6), true, 0);
-        assert_eq!(publisher.due_ns(), Some(0));
+        assert!(publisher.due_ns() == Some(0) && publisher.leads_elsewhere());
         publisher.catch_up(0, 8, |s| i32::try_from(s.number() * 10).ok());
         assert!(target(0).is_none() && path(1).exists() && target(2).is_some() && target(9).is_none());
         assert_eq!(target(6), Some(format!("/proc/{}/fd/60", std::process::id())));
         let ours = |fd: i32| Some(format!("/proc/{}/fd/{fd}", std::process::id()));
+        assert!(!publisher.leads_elsewhere() && publisher.is_shown(slot(6)) && !publisher.is_shown(slot(0)));
         let soon = NAME_DELAY_MS * 1_000_000;
         publisher.want(slot(3), true, 0);
         publisher.want(slot(4), true, 0);

@@ -8,9 +8,12 @@
 //!                                     ◀─      "connections" …, with up to 128 of them each
 //!     reads all of it; "taken"        ─▶
 //!                                     ◀─      "yours"; from here on it never serves again
-//!     waits for the end of it         ◀─      ends its workers, lets its lock go, and ends
+//!                                     ◀─      "free"; it has ended its workers and let its lock go
 //!     recovers, as after a kill, and takes the connections
+//!     leads the names to itself       ─▶      ends: what names led to was open until now
 //! ```
+//! The end of the talk instead of "free" is the end of the process, which was killed.
+//!
 //! Whatever goes wrong before "yours" leaves the running daemon serving as if nothing had been. Where that is what goes wrong,
 //! the successor finds its lock free and begins as after a kill.
 
@@ -43,6 +46,7 @@ mod word {
     pub const CONNECTIONS: &[u8] = b"connections";
     pub const TAKEN: &[u8] = b"taken";
     pub const YOURS: &[u8] = b"yours";
+    pub const FREE: &[u8] = b"free";
     /// Followed by the reason.
     pub const NO: &[u8] = b"no: ";
     /// Not now; followed by the reason.
@@ -98,6 +102,8 @@ pub struct Heritage {
     pub estate: Estate,
     /// The connections, in any order.
     pub connections: Vec<OwnedFd>,
+    /// The talk with the process before this, which holds what names lead to until it is closed; `None` where it is gone.
+    pub before: Option<OwnedFd>,
 }
 
 /// Where a running daemon hears of its successor. The caller holds the daemon's lock.
@@ -156,6 +162,14 @@ impl Heir {
         taken && self.tell(word::YOURS, &[], until)
     }
 
+    /// Says that the pool is let go of, and waits until the successor leads the names to itself, or is gone.
+    pub fn part(self) {
+        let until = Instant::now() + Duration::from_secs(SUCCESSION_WAIT_S);
+        if self.tell(word::FREE, &[], until) {
+            wait(&self.0, PollFlags::POLLIN, until);
+        }
+    }
+
     /// A message, once there is room for it.
     fn tell(&self, word: &[u8], fds: &[BorrowedFd<'_>], until: Instant) -> bool {
         loop {
@@ -180,7 +194,8 @@ impl Heir {
     }
 }
 
-/// The successor's side: takes what the daemon below `run_dir` has, and waits until it is gone; `None` where none runs.
+/// The successor's side: takes what the daemon below `run_dir` has, and waits until it has let go of the pool; `None` where
+/// none runs.
 /// Returns with everything, or leaves everything as it was.
 ///
 /// # Errors
@@ -223,14 +238,13 @@ fn claim_now(run_dir: &Path, socket: &Path) -> Result<Option<(OwnedFd, Heritage)
     say(&running, word::TAKEN)?;
     hear(&running, word::YOURS, until)?;
     let end = Instant::now() + Duration::from_secs(SUCCESSION_WAIT_S);
-    // The end of the connection is the end of the process.
-    while wait(&running, PollFlags::POLLIN, end) {
-        if !matches!(seqpacket::receive(&running, &mut [0; MESSAGE_BYTES]), Ok(received) if received.bytes > 0) {
-            return Ok(Some((listener, Heritage { estate, connections })));
-        }
+    let mut before = None;
+    if !wait(&running, PollFlags::POLLIN, end) {
+        log::error!("the daemon before this has handed over and does not end");
+    } else if hear(&running, word::FREE, end).is_ok() {
+        before = Some(running);
     }
-    log::error!("the daemon before this has handed over and does not end");
-    Ok(Some((listener, Heritage { estate, connections })))
+    Ok(Some((listener, Heritage { estate, connections, before })))
 }
 
 /// All of a file, up to what an estate may have.

@@ -12,7 +12,7 @@ use netslot_protocol::{ErrorCode, Policy, State};
 
 use crate::common::World;
 use crate::manager::Manager;
-use crate::served::{PATIENCE, Raw, Served, code, lease};
+use crate::served::{PATIENCE, Raw, Served, code, lease, names};
 
 /// A request for one slot that waits.
 fn waiting() -> request::Lease {
@@ -119,6 +119,44 @@ fn no_request_fails_while_daemons_take_over_from_each_other_under_load() {
     for slot in 0..4 {
         served.wait_for(slot, State::Free);
     }
+}
+
+#[test]
+fn a_leases_name_leads_into_its_namespace_all_the_while_one_daemon_follows_another() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 40");
+    let mut client = served.client();
+    let all = LeaseOptions { count: 40, want_netns: true, ..LeaseOptions::default() };
+    let leases = client.lease(&all).expect("all are free");
+    served.until(|| names().len() == 40, "the names never came");
+    let inode = |fd: &std::os::fd::OwnedFd| nix::sys::stat::fstat(fd).expect("told").st_ino;
+    let last = leases.last().expect("forty");
+    let (path, namespace) = (&last.netns_path, inode(last.netns.as_ref().expect("asked for")));
+    let stop = AtomicBool::new(false);
+    let (served, looks) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut looks = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                looks += 1;
+                let found = std::fs::metadata(path).map(|found| std::os::unix::fs::MetadataExt::ino(&found));
+                match found {
+                    Ok(found) if found == namespace => {}
+                    other => return Err(format!("look {looks}: {other:?}")),
+                }
+            }
+            Ok(looks)
+        });
+        let served = served.replaced().replaced().replaced();
+        stop.store(true, Ordering::Relaxed);
+        (served, reader.join().expect("no panic"))
+    });
+    assert!(looks.as_ref().is_ok_and(|looks| *looks > 100), "{looks:?}");
+    let daemon = format!("/proc/{}/fd/", served.pid());
+    assert!(names().len() == 40 && names().iter().all(|(_, target)| target.starts_with(&daemon)), "{:?}", names());
+    client.release(last.id).expect("ours");
+    served.until(|| names().len() == 39, "the name never went");
+    assert_eq!(served.stop(), 0);
+    assert!(names().is_empty(), "{:?}", names());
 }
 
 #[test]
