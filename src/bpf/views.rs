@@ -70,6 +70,7 @@ impl Tenants {
 /// A binding's tenant addresses are also keys of the `tenants` map. The keys are a way in, the binding is what counts:
 /// a program that finds a slot by a key checks the slot's lease and binding. So keys are written before the binding
 /// that they lead to, a key whose binding is gone leads nowhere, and whoever is killed in between leaves nothing open.
+/// What such a kill does leave is a key that takes up room: whoever opens the store for a daemon calls [`MapStore::sweep`].
 #[derive(Debug)]
 pub struct MapStore {
     records: Records<Arc<MapCells>>,
@@ -93,11 +94,49 @@ impl MapStore {
         }
     }
 
+    /// All keys, and the slots that they lead to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tenants(&self) -> Result<Vec<(TenantKey, Option<SlotId>)>, StoreError> {
+        // Collected first: a walk that meets a key that was taken away meanwhile begins again (htab_map_get_next_key,
+        // kernel/bpf/hashtab.c).
+        let keys: Result<Vec<_>, _> = self.tenants.0.keys().collect();
+        let keys = keys.map_err(|error| refused(&error))?;
+        keys.into_iter()
+            .map(|key| {
+                let key: TenantKey = zerocopy::transmute!(key);
+                Ok((key, self.tenant(&key)?))
+            })
+            .collect()
+    }
+
+    /// Takes away the keys that lead to no living binding, and says how many they were: a process that was killed between
+    /// a key and its binding has left them. The map holds two keys for each slot, so that they would have to be met again
+    /// by chance, or the map be full of them in the end and refuse every binding. Nobody may be binding meanwhile.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sweep(&mut self) -> Result<usize, StoreError> {
+        let mut swept = 0;
+        for (key, slot) in self.tenants()? {
+            if !slot.is_some_and(|slot| self.is_bound(slot, &key)) {
+                self.remove(&key)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
     /// Takes a key away if it still leads to that slot.
     fn forget(&mut self, slot: SlotId, key: &TenantKey) -> Result<(), StoreError> {
         if self.tenant(key)? != Some(slot) {
             return Ok(());
         }
+        self.remove(key)
+    }
+
+    fn remove(&mut self, key: &TenantKey) -> Result<(), StoreError> {
         match self.tenants.0.remove(&zerocopy::transmute!(*key)) {
             Ok(()) | Err(MapError::KeyNotFound) => {
                 fault::point();
@@ -166,7 +205,7 @@ impl Store for MapStore {
         let old = self.records.binding(slot);
         self.records.clear_binding(slot);
         for key in keys(&old) {
-            // A key that stays is dead, as its binding is, and gives way to the next binding of the address.
+            // A key that stays is dead, as its binding is: it gives way to the next binding of the address, or to a sweep.
             let _ = self.forget(slot, &key);
         }
     }

@@ -58,7 +58,7 @@ use socket::Listener;
 use succession::{Heir, Heritage};
 use worker::{Done, Queue, Shop};
 
-use crate::bpf::{MapCells, Maps};
+use crate::bpf::{MapCells, MapStore, Maps};
 use crate::config::Config;
 use crate::execute::{self, Progress};
 use crate::ledger::{Effects, Ledger, Observed, Records, Settings, Store as _};
@@ -304,7 +304,8 @@ impl Start {
         let Self { config, slots, poll, signals, inbox, stop, orders, builder, .. } = self;
         let started_ns = clock::boottime_ns();
         let records = Arc::new(maps.cells()?);
-        let store = maps.store(Arc::clone(&records))?;
+        let mut store = maps.store(Arc::clone(&records))?;
+        sweep(&mut store);
         let registry = poll.registry();
         // Before the look, so that nothing is deleted unseen in between.
         let links = netlink::Listener::open()?;
@@ -386,6 +387,15 @@ impl Start {
             }
         }
         served.map(|()| succeeded)
+    }
+}
+
+/// Rids the tenants' map of what a killed daemon has left in it. One that cannot be rid of it serves as well as it did.
+fn sweep(store: &mut MapStore) {
+    match store.sweep() {
+        Ok(0) => {}
+        Ok(swept) => log::info!("{swept} addresses of bindings that are no more are taken out of the tenants' map"),
+        Err(error) => log::warn!("the tenants' map may hold addresses of bindings that are no more: {error}"),
     }
 }
 

@@ -10,6 +10,8 @@ mod tap_ioctls;
 mod handover;
 mod hostile;
 mod kills;
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod known;
 mod leases;
 mod manager;
 mod pool;

@@ -1,94 +1,21 @@
 //! The daemon killed after its n-th change, while a client leases, binds, releases, and taps are opened and cleaned: the
 //! next daemon knows every lease that the client was told of, and none that it was not; in the end the pool is as it was.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use netslot_protocol::client::{Client, ClientError, LeaseOptions};
-use netslot_protocol::{Binding, Ip, LeaseId, Policy, State as SlotState};
+use netslot_protocol::{Policy, State as SlotState};
 
 use crate::common::World;
+use crate::known::Known;
 use crate::loops::{Table, all, changes_in, must, places, with_fault};
 use crate::served::{PATIENCE, SOCKET, Served};
 use crate::state::{self, State};
 
 const SLOTS: u32 = 3;
-const NETWORK: Binding =
-    Binding { vni: 9, remote: Ip::V4([192, 0, 2, 10]), tenant_v4: Some([10, 0, 0, 1]), tenant_v6: None };
-
-/// What a client knows of its leases: true where it is bound, and what it was told nothing about.
-#[derive(Debug, Default)]
-pub struct Known {
-    held: BTreeMap<u32, (u64, bool)>,
-    /// It asked for leases and got no answer.
-    asking: bool,
-    /// It asked for something to become of these and got no answer.
-    changing: Vec<LeaseId>,
-}
-
-impl Known {
-    /// Leases; what is passed with the leases is closed at once.
-    pub fn lease(&mut self, client: &mut Client, options: &LeaseOptions<'_>) -> Result<Vec<LeaseId>, ClientError> {
-        self.asking = true;
-        let ids: Vec<LeaseId> = client.lease(options)?.iter().map(|lease| lease.id).collect();
-        self.asking = false;
-        ids.iter().for_each(|id| self.granted(*id));
-        Ok(ids)
-    }
-
-    /// It was told of a lease.
-    pub fn granted(&mut self, id: LeaseId) {
-        let before = self.held.insert(id.slot, (id.generation, false));
-        assert_eq!(before, None, "slot {} is leased twice", id.slot);
-    }
-
-    /// Asks for something to become of a lease, which may be done or not if no answer comes.
-    fn change<T>(&mut self, id: LeaseId, ask: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
-        self.changing.push(id);
-        let answer = ask()?;
-        self.changed(id);
-        Ok(answer)
-    }
-
-    fn changed(&mut self, id: LeaseId) {
-        self.changing.retain(|changing| *changing != id);
-    }
-
-    /// Releases a lease.
-    pub fn release(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
-        self.held.remove(&id.slot);
-        self.change(id, || client.release(id))
-    }
-
-    /// The same by closing the connection that it ends with; its slot is leased again by another.
-    pub fn close(&mut self, holder: Option<Client>, id: LeaseId, client: &mut Client) -> Result<(), ClientError> {
-        self.held.remove(&id.slot);
-        self.changing.push(id);
-        drop(holder);
-        let again = self.lease(client, &LeaseOptions { wait: PATIENCE, ..LeaseOptions::default() })?;
-        assert_eq!(again[0].slot, id.slot, "all others are leased");
-        self.changed(id);
-        Ok(())
-    }
-
-    /// Binds a lease that is held.
-    pub fn bind(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
-        self.change(id, || client.bind(id, NETWORK))?;
-        self.held.insert(id.slot, (id.generation, true));
-        Ok(())
-    }
-
-    /// The other way round.
-    pub fn unbind(&mut self, client: &mut Client, id: LeaseId) -> Result<(), ClientError> {
-        self.change(id, || client.unbind(id))?;
-        self.held.insert(id.slot, (id.generation, false));
-        Ok(())
-    }
-}
-
 /// What the client does, as far as the daemon lives.
 fn load(known: &mut Known) -> Result<(), ClientError> {
     let mut client = Client::connect_as(Path::new(SOCKET), "test", PATIENCE)?;
@@ -103,6 +30,8 @@ fn load(known: &mut Known) -> Result<(), ClientError> {
             ..LeaseOptions::default()
         };
         let ids = known.lease(&mut client, &options)?;
+        known.bind(&mut client, ids[0])?;
+        // In its place.
         known.bind(&mut client, ids[0])?;
         for id in ids {
             known.release(&mut client, id)?;
@@ -184,22 +113,10 @@ pub fn take_over(world: &World, known: &mut Known, when: &str) {
 /// Holds what a daemon says against what the client was told, and gives everything back.
 fn settle(served: &Served<'_>, known: &mut Known, when: &str) {
     let slots = u32::try_from(served.world.slots().len()).expect("few");
-    let list = served.client().list().expect("a list");
-    for slot in list.slots.iter().filter(|slot| slot.state == SlotState::Leased) {
-        let id = LeaseId { slot: slot.slot, generation: slot.generation };
-        let bound = slot.binding.is_some();
-        match known.held.remove(&slot.slot) {
-            Some((generation, was_bound)) => {
-                assert_eq!(slot.generation, generation, "{when}: slot {} was leased to another", slot.slot);
-                assert!(bound == was_bound || known.changing.contains(&id), "{when}: {slot:?}, bound: {was_bound}");
-            }
-            None if known.changing.contains(&id) => {}
-            None => panic!("{when}: leased, and nobody was told of it (asking: {}): {slot:?}", known.asking),
-        }
-        served.client().release(id).expect("this user's");
+    known.must_be(&served.client().list().expect("a list").slots, when);
+    for id in known.leases() {
+        known.release(&mut served.client(), id).expect("this user's");
     }
-    assert!(known.held.is_empty(), "{when}: lost: {:?}", known.held);
-    *known = Known::default();
     (0..slots).for_each(|slot| served.wait_for(slot, SlotState::Free));
 }
 

@@ -8,7 +8,8 @@ use netslot_protocol::request::{self, Call as _};
 use netslot_protocol::{LeaseId, Policy, State as SlotState, Text, reply};
 
 use crate::common::World;
-use crate::daemon::{Doomed, Known, take_over};
+use crate::daemon::{Doomed, take_over};
+use crate::known::Known;
 use crate::loops::{Table, all, changes_in, places, pool};
 use crate::served::{PATIENCE, Raw, SOCKET};
 use crate::state::State;
@@ -67,7 +68,8 @@ impl Clients {
         assert_eq!((status.waiters, status.count(SlotState::Leased)), (1, SLOTS), "nobody may be lost: {status:?}");
         known.release(&mut self.client, self.explicit)?;
         self.read_answer(known);
-        known.close(self.closing.take(), self.on_disconnect, &mut self.client)
+        let again = LeaseOptions { wait: PATIENCE, ..LeaseOptions::default() };
+        known.close(self.closing.take(), self.on_disconnect, &mut self.client, &again)
     }
 
     /// Reads what became of the request that waits: it knows of its lease, or nobody does.

@@ -7,6 +7,9 @@
 mod common;
 #[path = "../common/frames.rs"]
 mod frames;
+#[path = "../daemon/known.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod known;
 #[path = "../daemon/served.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod served;
