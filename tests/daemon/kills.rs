@@ -1,60 +1,48 @@
-//! The daemon killed under load, again and again: a client that was told of a lease keeps it, one that was not has left
-//! none behind, and packets of a lease that stands go on all the while.
+//! The daemon killed under load, again and again: a client that was told of a lease or a binding keeps it, one that was
+//! not has left none behind, and packets of a lease that stands go on all the while.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use netslot::bpf::Maps;
-use netslot_protocol::client::{Client, LeaseOptions};
+use netslot_protocol::client::{Client, ClientError, LeaseOptions};
 use netslot_protocol::{LeaseId, Policy, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{NETWORK_IP, World};
+use crate::known::Known;
 use crate::served::{PATIENCE, SOCKET, Served};
 
 /// Unless `KILLS` says another number.
 const KILLS: u64 = 15;
 const SLOTS: u32 = 6;
 
-/// What a client knows: what it leased and was told of, and what it asked to end and was not told that it ended.
-#[derive(Default)]
-struct Known {
-    held: BTreeMap<u32, u64>,
-    ending: Option<LeaseId>,
-    leases: u64,
-}
-
-/// Leases and releases until the daemon is gone.
-fn load(known: &mut Known) {
-    let Ok(mut client) = Client::connect(SOCKET.as_ref()) else { return };
+/// Leases, binds, unbinds and releases until the daemon is gone; counts the requests for leases that were answered.
+fn load(known: &mut Known, leases: &mut u64) -> Result<(), ClientError> {
+    let mut client = Client::connect(SOCKET.as_ref())?;
     for step in 0_u64.. {
-        if known.held.len() > 3 || (!known.held.is_empty() && step.is_multiple_of(3)) {
-            let (slot, generation) = known.held.pop_first().expect("some");
-            let id = LeaseId { slot, generation };
-            known.ending = Some(id);
-            if client.release(id).is_err() {
-                return;
-            }
-            known.ending = None;
-        } else {
-            let options = LeaseOptions {
-                count: 1 + u32::from(step.is_multiple_of(5)),
-                wait: PATIENCE,
-                want_netns: step.is_multiple_of(2),
-                policy: Policy::Explicit,
-                ..LeaseOptions::default()
-            };
-            let Ok(leases) = client.lease(&options) else { return };
-            known.leases += 1;
-            for lease in leases {
-                let before = known.held.insert(lease.id.slot, lease.id.generation);
-                assert_eq!(before, None, "slot {} leased twice", lease.id.slot);
+        let held = known.leases();
+        match (&held[..], step % 5) {
+            ([first, _, _, _, ..], _) | ([first, ..], 0) => known.release(&mut client, *first)?,
+            // One that is bound already gets another address.
+            ([.., last], 1 | 2) => known.bind(&mut client, *last)?,
+            ([first, _, ..], 3) => known.unbind(&mut client, *first)?,
+            _ => {
+                let options = LeaseOptions {
+                    count: 1 + u32::from(step.is_multiple_of(4)),
+                    wait: PATIENCE,
+                    want_netns: step.is_multiple_of(2),
+                    policy: Policy::Explicit,
+                    ..LeaseOptions::default()
+                };
+                known.lease(&mut client, &options)?;
+                *leases += 1;
             }
         }
     }
+    Ok(())
 }
 
 /// Echo requests from a leased slot to the network, a hundred in a second.
@@ -100,40 +88,28 @@ fn leases_survive_kills_under_load_and_no_other_is_left() {
     let Some(world) = World::new() else { return };
     let mut served = Served::up(&world, &format!("slots = {SLOTS}"));
     let traffic = Traffic::start(&world, &served);
-    let mut known = Known::default();
+    let (mut known, mut leases) = (Known::default(), 0);
     let kills = std::env::var("KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
     for kill in 0..kills {
         let world = std::thread::scope(|scope| {
-            let client = scope.spawn(|| load(&mut known));
+            let client = scope.spawn(|| load(&mut known, &mut leases));
             // Somewhere in the middle of something: a different number of microseconds each time.
             std::thread::sleep(Duration::from_micros(5_000 + kill * 977 % 20_000));
             let world = served.kill();
-            client.join().expect("no panic");
+            assert!(client.join().expect("no panic").is_err(), "it goes on until the daemon is gone");
             world
         });
         served = Served::start(world, &["serve"]);
-        let list = served.client().list().expect("a list");
-        let mut leased: BTreeMap<u32, u64> = list
-            .slots
-            .iter()
-            .filter(|slot| slot.state == State::Leased)
-            .map(|slot| (slot.slot, slot.generation))
-            .collect();
-        // A release whose answer was lost is done or not.
-        if let Some(id) = known.ending.take()
-            && leased.get(&id.slot) == Some(&id.generation)
-        {
-            known.held.insert(id.slot, id.generation);
-        }
-        assert_eq!(leased.remove(&traffic.id.slot), Some(traffic.id.generation), "after kill {kill}: traffic's");
-        for (slot, generation) in &known.held {
-            assert_eq!(leased.get(slot), Some(generation), "after kill {kill}: slot {slot} is lost");
-        }
-        let untold = |(slot, _): &(&u32, &u64)| !known.held.contains_key(slot);
-        let untold: Vec<_> = leased.iter().filter(untold).collect();
-        assert!(untold.is_empty(), "after kill {kill}: leased, and nobody was told: {untold:?}");
+        let mut slots = served.client().list().expect("a list").slots;
+        let when = format!("after kill {kill}");
+        let of_traffic = slots.iter().position(|slot| slot.slot == traffic.id.slot).expect("listed");
+        let of_traffic = slots.remove(of_traffic);
+        let wanted = (State::Leased, traffic.id.generation, None);
+        assert_eq!((of_traffic.state, of_traffic.generation, of_traffic.binding), wanted, "{when}: traffic's");
+        known.must_be(&slots, &when);
     }
     let packets = traffic.stop();
-    eprintln!("{kills} kills, {} requests answered, {packets} packets there and back", known.leases);
-    assert!(known.leases > kills / 3, "{} leases are no load", known.leases);
+    let binds = u64::from(known.binds());
+    eprintln!("{kills} kills, {leases} requests answered, {binds} to bind, {packets} packets there and back");
+    assert!(leases > kills / 3 && binds > kills / 3, "{leases} leases, {binds} bindings are no load");
 }
