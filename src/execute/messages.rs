@@ -16,7 +16,8 @@ use crate::slot::IfIndex;
 /// Loopback is the first device of every namespace (loopback_net_init, drivers/net/loopback.c).
 pub const LOOPBACK: IfIndex = IfIndex(1);
 
-const TUNNEL: IfIndex = IfIndex(TUNNEL_INDEX);
+/// The tunnel device of every slot that has one.
+pub const TUNNEL: IfIndex = IfIndex(TUNNEL_INDEX);
 
 /// Appends the one message that makes the part. `false` for the parts that are made otherwise: the namespace, the
 /// tap, the rules, the tap's program, the tunnel device, and the host end's IPv6 switch.

@@ -16,6 +16,7 @@ mod programs;
 mod progress;
 mod reference;
 mod rules;
+mod strip;
 mod template;
 
 pub use apply::{Applied, apply};

@@ -15,6 +15,7 @@ use super::parallel;
 use super::programs::{Ground, Programs};
 use super::progress::{PhaseTime, Progress};
 use super::rules::Rules;
+use super::strip;
 use super::template::Template;
 use crate::config::Config;
 use crate::netlink::Socket;
@@ -328,7 +329,13 @@ fn remove(orders: &Orders<'_>, plan: &Plan, host: &mut Host<'_>, vault: &Vault) 
     orders.progress.phase("remove", slots.len(), || {
         host.delete(&slots)?;
         let prepare = || Ok(vault.enter()?);
+        let blueprint = host.blueprint;
+        // One that only goes leaves its devices to the kernel, which takes thousands of namespaces down together.
+        let again: BTreeSet<SlotId> = plan.make.iter().map(|make| make.slot).collect();
         let forget = |inside: &mut Inside<'_>, slot: &SlotId| {
+            if again.contains(slot) {
+                strip::strip(vault, *slot, blueprint.slot(*slot).tap.index);
+            }
             inside.forget(*slot)?;
             orders.progress.advance(1);
             Ok(())

@@ -38,6 +38,23 @@ fn a_slot_deleted_by_hand_is_found_and_made_anew_and_its_lease_is_over() {
 }
 
 #[test]
+fn a_slot_made_anew_leaves_nothing_to_who_keeps_the_old_one() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 1");
+    let all = LeaseOptions { want_netns: true, want_tap: true, ..LeaseOptions::default() };
+    let mut kept = served.client().lease(&all).expect("free").remove(0);
+    let (netns, tap) = (kept.netns.take().expect("asked for"), kept.tap.take().expect("asked for"));
+    let devices = || world.in_netns(&netns, "ip", &["-o", "link"]).lines().count();
+    assert_eq!(devices(), 4, "loopback, bridge, its way up, tap");
+    world.ip(&format!("link del slot{}", kept.id.slot));
+    served.until(|| served.slot(0).generation > kept.id.generation, "the loss was never noticed");
+    served.wait_for(0, State::Free);
+    assert!(!served.log().contains("could not be made"), "{}", served.log());
+    assert_eq!(devices(), 1, "loopback: {}", world.in_netns(&netns, "ip", &["-o", "link"]));
+    assert_eq!(nix::unistd::read(&tap, &mut [0; 64]), Err(nix::errno::Errno::EBADFD));
+}
+
+#[test]
 fn devices_deleted_inside_a_slot_are_found_when_it_is_given_back() {
     let Some(world) = World::new() else { return };
     let served = Served::up(&world, "slots = 2");

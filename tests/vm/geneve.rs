@@ -158,3 +158,16 @@ fn ebpf_tunnels_reach_the_kernels_geneve() {
 fn geneve_devices_are_given_their_real_vni() {
     tenants_are_reached_and_kept_apart("geneve");
 }
+
+#[test]
+fn a_slot_made_anew_gets_its_tunnel_while_somebody_holds_the_old_one() {
+    let Some(world) = World::new() else { return };
+    world.configure("slots = 2\ntunnel = \"geneve\"");
+    world.json(&["up"]);
+    let held = world.slot(0);
+    world.in_netns(&held, "ip", &["link", "set", "br0", "address", "02:00:00:00:00:01"]);
+    // The slot's VNI is given once: the kernel refuses a second device that has it.
+    let mended = world.json(&["up"]);
+    assert_eq!(["adopted", "created", "removed"].map(|k| mended[k].as_u64()), [Some(1), Some(1), Some(1)]);
+    assert_eq!(world.in_netns(&held, "ip", &["-o", "link"]).lines().count(), 1, "loopback alone");
+}
