@@ -172,7 +172,7 @@ pub const SCRUB_PAUSE_MS: (u64, u64) = (2, 500);
 /// Looks that are spared where sockets are waited for: the first pause is then 16 ms, a grace period at 250 Hz.
 pub const SCRUB_TRIES_SPARED: u32 = 3;
 
-/// First and longest pause before a slot is made again that could not be, milliseconds.
+/// First and longest pause before a slot is made again that could not be, or was lost before anybody leased it, milliseconds.
 pub const REBUILD_PAUSE_MS: (u64, u64) = (1_000, 60_000);
 
 /// Slots that are looked at through one proc file system: the mount costs about 60 µs, spread over so many, and each of

@@ -139,7 +139,7 @@ pub(super) struct Daemon {
     pub frame: Box<[u8; FRAME_BYTES_MAX]>,
     pub done: Vec<Done>,
     pub later: BTreeMap<(u64, SlotId), Later>,
-    /// How often in a row each slot was to be made again.
+    /// How often in a row each slot was to be made again, and was not leased in between.
     pub attempts: Box<[u32]>,
     /// Why slots are quarantined, in words.
     pub details: HashMap<SlotId, String>,

@@ -67,6 +67,9 @@ impl Daemon {
         if to == SlotState::Leased && from != SlotState::Leased {
             self.totals.leases += 1;
             self.publisher.want(slot, true, self.now_ns);
+            // Made, and of use to somebody: what becomes of it from here on is its holder's doing, for which the pool is not
+            // to be a slot short. One that does not last until then, or cannot be made, is made less and less often.
+            self.attempts[slot.index()] = 0;
         }
         self.ring.push(Changed { slot: slot.number(), generation: generation.0, state: answer::state(to) });
     }

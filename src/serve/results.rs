@@ -63,7 +63,6 @@ impl Daemon {
             }
             None if outcome == Scrubbed::Clean => {
                 self.details.remove(&lease.slot);
-                self.attempts[lease.slot.index()] = 0;
             }
             None => {}
         }

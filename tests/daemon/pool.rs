@@ -70,6 +70,29 @@ fn devices_deleted_inside_a_slot_are_found_when_it_is_given_back() {
 }
 
 #[test]
+fn what_a_tenant_did_to_a_slot_costs_the_next_one_no_wait_and_a_slot_that_does_not_last_costs_no_cpu() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 1");
+    let mut client = served.client();
+    for _ in 0..4 {
+        let options = LeaseOptions { want_netns: true, wait: PATIENCE, ..LeaseOptions::default() };
+        let held = client.lease(&options).expect("made anew").remove(0);
+        world.in_netns(held.netns.as_ref().expect("asked for"), "ip", &["link", "del", "tap0"]);
+        client.release(held.id).expect("ours");
+    }
+    served.wait_for(0, State::Free);
+    assert_eq!(served.log().matches("it is made anew in 0 s").count(), 4, "{}", served.log());
+    // Somebody else on the host takes it away whenever it is there, and nobody leases it in between.
+    for (round, wait) in [(1, 1), (2, 2)] {
+        world.ip("link del slot0");
+        served.until(|| served.log().matches("its host end is gone").count() == round, "the loss was never noticed");
+        let told = served.log().lines().filter(|line| line.contains("is quarantined")).last().map(String::from);
+        assert!(told.is_some_and(|told| told.ends_with(&format!("in {wait} s"))), "{}", served.log());
+        served.wait_for(0, State::Free);
+    }
+}
+
+#[test]
 fn an_overflow_slot_that_is_deleted_leaves_the_pool() {
     let Some(world) = World::new() else { return };
     let served = Served::up(&world, "slots = 1\nslots_max = 2\nempty = \"create\"");

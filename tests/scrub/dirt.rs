@@ -178,12 +178,6 @@ fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) 
     served.wait_for(0, State::Free);
     let after = world.netslot(&["verify"]);
     let end_seen = if inode(world.slot(0).as_fd()) == before { Mended } else { MadeAnew };
-    if end_seen == MadeAnew {
-        // A slot that is dirty time after time is made anew less and less often; one clean release ends that.
-        let leased = again(client);
-        client.release(leased.id).expect("ours");
-        served.wait_for(0, State::Free);
-    }
     let end = match end {
         MendedWithNeighbours if kernel::version(&kernel::release().expect("told")) >= (6, 13) => Mended,
         MendedWithNeighbours => MadeAnew,
