@@ -205,7 +205,8 @@ const LINK_DATA: &[Attribute] = &[
     a(18, "topology change timer", LeftOut),
     a(19, "garbage timer", LeftOut),
     a(23, "multicast snooping", Same(Number)),
-    a(47, "learned addresses", LeftOut), // listed as forwarding entries
+    a(47, "who asks for groups", LeftOut), // follows traffic and time
+    a(48, "learned addresses", LeftOut),   // listed as forwarding entries
 ];
 
 const PORT: &[Attribute] = &[
