@@ -193,6 +193,7 @@ fn a_slot_has_its_sysctls_whether_the_kernel_hands_them_on_or_not() {
             ("ipv6/conf/up0/accept_ra", "0\n"),
             ("ipv6/conf/br0/addr_gen_mode", "1\n"),
             ("ipv6/conf/up0/dad_transmits", "0\n"),
+            ("ipv4/tcp_no_metrics_save", "1\n"),
         ] {
             assert_eq!(world.in_netns(&slot, "cat", &[&format!("/proc/sys/net/{path}")]), value, "{path}");
         }

@@ -67,6 +67,12 @@ const OFF: [(&str, &str); 2] = [("ipv4/conf/all/rp_filter", "0"), ("ipv4/conf/de
 const ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "1")];
 const NO_ROUTER6: [(&str, &str); 1] = [("ipv6/conf/all/forwarding", "0")];
 
+/// Besides, and of each namespace alone: the kernel hands none of it on (tcp_sk_init, net/ipv4/tcp_ipv4.c). What TCP learns
+/// of a peer stands in one table of all namespaces, of which no look at one slot is cheap (tcp_metrics_nl_dump,
+/// net/ipv4/tcp_metrics.c: 0.2 ms): so nothing is kept that would tell the next tenant of it. Before 6.7 a kernel that has
+/// not taken "tcp_metrics: do not create an entry from tcp_init_metrics()" notes the peer all the same, without a time.
+const OWN: [(&str, &str); 1] = [("ipv4/tcp_no_metrics_save", "1")];
+
 /// Loopback is there before the others are written, and takes over what IPv4's default is, but not IPv6's. Where they are
 /// handed on it begins with them: without these lines slots would differ by how they were made.
 const LOOPBACK6: [(&str, &str); 4] = [
@@ -128,14 +134,18 @@ impl Template {
     }
 
     /// Puts the calling thread into a new namespace that has the sysctls: inherited where the kernel does so
-    /// (`devconf_inherit_init_net` = 3), else written.
+    /// (`devconf_inherit_init_net` = 3), else written, as those are that it never hands on.
     ///
     /// # Errors
     /// [`PassError`].
     pub fn make_namespace(&self) -> Result<(), PassError> {
         netns::enter(self.netns.as_fd()).map_err(failed("setns to the template namespace"))?;
         make_namespace()?;
-        if self.inherited { Ok(()) } else { write_all(&*self.procfs()?, self.ipv6, self.tunnels) }
+        let procfs = self.procfs()?;
+        if !self.inherited {
+            write_all(&procfs, self.ipv6, self.tunnels)?;
+        }
+        write_own(&procfs)
     }
 
     /// One whose chains of entries are short.
@@ -168,7 +178,7 @@ fn wanted(ipv6: bool, tunnels: bool) -> impl Iterator<Item = (&'static str, &'st
 /// `addr_gen_mode` takes RTNL, by trying again and again (addrconf_sysctl_addr_gen_mode, net/ipv6/addrconf.c): 230 times,
 /// measured while slots were cleaned on two threads. Each device's own stands in its message.
 pub fn sysctls() -> impl Iterator<Item = &'static str> {
-    let all = SYSCTLS.into_iter().chain(STRICT).chain(ROUTER6);
+    let all = SYSCTLS.into_iter().chain(STRICT).chain(ROUTER6).chain(OWN);
     all.map(|(name, _)| name).filter(|name| !name.ends_with("addr_gen_mode"))
 }
 
@@ -178,10 +188,7 @@ fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError
         match procfs.write(&format!("sys/net/{name}"), value) {
             Ok(()) => {}
             Err(error) if is_without_ipv6(name, &error) => has_ipv6 = false,
-            Err(error) => {
-                let path = PathBuf::from("/proc/sys/net").join(name);
-                return Err(PassError::File { call: "write", path, error });
-            }
+            Err(error) => return Err(unwritten(name)(error)),
         }
     }
     if has_ipv6 {
@@ -194,6 +201,18 @@ fn write_all(procfs: &Procfs, ipv6: bool, tunnels: bool) -> Result<(), PassError
     // One, whatever their number: killed among them is killed before the namespace is kept.
     fault::point();
     Ok(())
+}
+
+fn write_own(procfs: &Procfs) -> Result<(), PassError> {
+    for (name, value) in OWN {
+        procfs.write(&format!("sys/net/{name}"), value).map_err(unwritten(name))?;
+    }
+    fault::point();
+    Ok(())
+}
+
+fn unwritten(name: &'static str) -> impl FnOnce(io::Error) -> PassError {
+    move |error| PassError::File { call: "write", path: PathBuf::from("/proc/sys/net").join(name), error }
 }
 
 fn are_inherited(procfs: &Procfs, ipv6: bool, tunnels: bool) -> bool {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod conntrack;
+pub mod diag;
 pub mod forward;
 pub mod listener;
 pub mod nft;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 use netlink_sys::{Socket as Raw, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
@@ -26,6 +26,8 @@ pub enum Protocol {
     Route,
     /// nf_tables.
     Netfilter,
+    /// Connections.
+    Diag,
 }
 
 impl Protocol {
@@ -34,6 +36,7 @@ impl Protocol {
         match self {
             Self::Route => "rtnetlink",
             Self::Netfilter => "nfnetlink",
+            Self::Diag => "sock_diag",
         }
     }
 
@@ -45,6 +48,7 @@ impl Protocol {
                  try again"
             }
             Self::Netfilter => "another task holds nf_tables' lock in this namespace: wait for it and try again",
+            Self::Diag => "the host has very many connections: try again",
         }
     }
 }
@@ -143,6 +147,7 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => NETLINK_ROUTE,
             Protocol::Netfilter => NETLINK_NETFILTER,
+            Protocol::Diag => NETLINK_SOCK_DIAG,
         };
         let mut raw = Raw::new(number).map_err(call("socket"))?;
         raw.bind(&SocketAddr::new(0, 0)).map_err(call("bind"))?;

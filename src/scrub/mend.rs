@@ -5,10 +5,21 @@
 use nix::libc;
 
 use crate::fingerprint::{Class, Difference, Fact, Field, Fingerprint, HEADER, Path, UNLIKE};
+use crate::limits::WAITING_MAX;
 use crate::netlink::Batch;
 use crate::netlink::batch::{CREATE, REPLACE};
 use crate::netlink::route::{self, ROUTE_PROTOCOL};
 use crate::plan::SlotSpec;
+
+/// What [`Class::Count`] counts: connections that are tracked.
+pub const TRACKED: &str = "tracked connections";
+/// TCP connections that were closed and wait for late packets: they show their peers for a minute.
+pub const WAITING: &str = "closed TCP connections";
+/// Packets of which fragments are missing: what a tenant has sent would be put together with what the next one sends, as the
+/// guests' addresses are the same. No request drops them, and they wait for 30 s, IPv6's for 60.
+pub const FRAGMENTED: &str = "packets that wait for fragments";
+/// The same of IPv6.
+pub const FRAGMENTED6: &str = "IPv6 packets that wait for fragments";
 
 /// What sets a difference back besides messages of rtnetlink.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +30,8 @@ pub enum Mend {
     Sysctl(String, String),
     /// All tracked connections forgotten.
     Connections,
+    /// All closed TCP connections ended.
+    Waiting,
     /// The rules made again.
     Rules,
     /// Their counts and quotas set back.
@@ -44,7 +57,7 @@ pub fn mend(batch: &mut Batch, difference: &Difference, expected: &Fingerprint, 
         D::Counts => Mend::Counts,
         D::Changed { expected, paths, .. } if expected.class == Class::Link => link(batch, expected, paths, spec),
         D::Changed { expected, .. } if expected.class == Class::Sysctl => sysctl(expected),
-        D::Added(fact) if fact.class == Class::Count => Mend::Connections,
+        D::Added(fact) if fact.class == Class::Count => count(fact),
         D::Added(fact) if fact.class == Class::Exception => make_routes_again(batch, fact, expected),
         D::Added(fact) if fact.class == Class::Forwarding && fact.number(STATE) == Some(0) => {
             route::flush_fdb(batch, spec.bridge.index);
@@ -143,8 +156,21 @@ pub fn renew_neighbours(batch: &mut Batch, expected: &Fingerprint, spec: &SlotSp
 }
 
 fn sysctl(expected: &Fact) -> Mend {
-    let text = |id| expected.value([id, 0, 0, 0]).map(|value| String::from_utf8_lossy(value).into_owned());
-    text(1).zip(text(2)).map_or(Mend::Nothing, |(name, value)| Mend::Sysctl(name, value))
+    told(expected).map_or(Mend::Nothing, |(name, value)| Mend::Sysctl(name, value))
+}
+
+fn count(found: &Fact) -> Mend {
+    match told(found) {
+        Some((name, _)) if name == TRACKED => Mend::Connections,
+        Some((name, count)) if name == WAITING && count.parse().is_ok_and(|n: u32| n <= WAITING_MAX) => Mend::Waiting,
+        _ => Mend::Nothing,
+    }
+}
+
+/// Name and value of what is told of by them.
+fn told(fact: &Fact) -> Option<(String, String)> {
+    let text = |id| fact.value([id, 0, 0, 0]).map(|value| String::from_utf8_lossy(value).into_owned());
+    text(1).zip(text(2))
 }
 
 /// What a device's own message can set, in one; a sysctl of the device by itself.
@@ -357,7 +383,14 @@ mod tests {
         for class in [Class::Program, Class::Tables, Class::Qdisc, Class::Filter, Class::Link, Class::NextHop] {
             assert_eq!(mended(&told(class), class), (Mend::Nothing, vec![]), "{class:?}");
         }
-        assert_eq!(mended(&told(Class::Count), Class::Count).0, Mend::Connections);
+    }
+
+    #[test]
+    fn what_is_counted_is_forgotten_ended_or_costs_the_slot() {
+        let counted = |name, count| mended(&Difference::Added(told(Class::Count, name, count)), Class::Count).0;
+        assert_eq!(counted(TRACKED, "100000"), Mend::Connections);
+        assert_eq!((counted(WAITING, "1000"), counted(WAITING, "1001")), (Mend::Waiting, Mend::Nothing));
+        assert_eq!((counted(FRAGMENTED, "1"), counted(FRAGMENTED6, "1")), (Mend::Nothing, Mend::Nothing));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::ScrubError;
+use super::mend::{FRAGMENTED, FRAGMENTED6, TRACKED, WAITING};
 use crate::address;
 use crate::execute;
 use crate::fingerprint::{Class, Fact, Fingerprint, HEADER, fact, hold_settings_together, told};
@@ -11,6 +12,7 @@ use crate::limits::PROCFS_SLOTS;
 use crate::netlink::read::text_of;
 use crate::netlink::tc::{self, Hook};
 use crate::netlink::{Batch, Socket, SocketError, route};
+use crate::plan::SlotSpec;
 use crate::slot::{IfIndex, SlotId};
 use crate::sys::bpf::{self, Place};
 use crate::sys::netns;
@@ -44,6 +46,11 @@ const TABLES: [(&str, &str); 3] = [
 
 /// Connections that the namespace tracks, below `sys/net`.
 const CONNECTIONS: &str = "netfilter/nf_conntrack_count";
+
+/// Counts of sockets, connections and fragments, of which we take those that are the namespace's own.
+const SOCKSTAT: &str = "thread-self/net/sockstat";
+/// What IPv6 has of them.
+const SOCKSTAT6: &str = "thread-self/net/sockstat6";
 
 /// Room for what a file of /proc tells of a namespace: the longest, a list of reserved ports, has a bound of its own
 /// nowhere, and differs in its first bytes already where it should be empty.
@@ -86,12 +93,13 @@ impl Eyes {
     ///
     /// # Errors
     /// [`ScrubError`].
-    pub fn open(&mut self, slot: SlotId) -> Result<Inside<'_>, ScrubError> {
+    pub fn open(&mut self, spec: &SlotSpec) -> Result<Inside<'_>, ScrubError> {
+        let slot = spec.slot;
         let mounted = procfs(&mut self.procfs);
         let procfs =
             mounted.map_err(|error| ScrubError::Proc(slot, "mount of a proc file system".into(), Arc::new(error)))?;
         let socket = Socket::open().map_err(|error| ScrubError::Socket(slot, Arc::new(error)))?;
-        Ok(Inside { slot, socket, procfs, buffer: &mut self.buffer })
+        Ok(Inside { slot, ipv6: spec.v6.is_some(), socket, procfs, buffer: &mut self.buffer })
     }
 }
 
@@ -106,6 +114,7 @@ fn procfs(procfs: &mut Option<Procfs>) -> std::io::Result<&Procfs> {
 #[derive(Debug)]
 pub struct Inside<'a> {
     pub slot: SlotId,
+    ipv6: bool,
     pub socket: Socket,
     pub procfs: &'a Procfs,
     buffer: &'a mut [u8],
@@ -195,7 +204,17 @@ impl Inside<'_> {
                 facts.push(told(Class::Tables, name, &tables));
             }
         }
-        facts.extend(self.connections()?.filter(|n| n != "0").map(|n| told(Class::Count, "tracked connections", &n)));
+        facts.extend(self.connections()?.filter(|n| n != "0").map(|n| told(Class::Count, TRACKED, &n)));
+        // Read again, though who came has read it for the sockets: whoever was in the slot then may have left this since.
+        if let Some(text) = self.read(SOCKSTAT)? {
+            let counts = [(WAITING, count(text, "TCP:", "tw")), (FRAGMENTED, count(text, "FRAG:", "inuse"))];
+            facts.extend(counts.into_iter().filter_map(some));
+        }
+        if self.ipv6
+            && let Some(text) = self.read(SOCKSTAT6)?
+        {
+            facts.extend(some((FRAGMENTED6, count(text, "FRAG6:", "inuse"))));
+        }
         Ok(())
     }
 
@@ -218,8 +237,34 @@ impl Inside<'_> {
 
 /// The number in `sockets: used`, which is of the namespace (socket_seq_show, net/socket.c, since 4.16).
 fn sockets(procfs: &Procfs, buffer: &mut [u8]) -> std::io::Result<u32> {
-    let text = procfs.read("thread-self/net/sockstat", buffer)?;
+    let text = procfs.read(SOCKSTAT, buffer)?;
     let line = text.lines().next().unwrap_or_default();
-    let used = line.strip_prefix("sockets: used ").and_then(|n| n.trim().parse().ok());
-    used.ok_or_else(|| std::io::Error::other(format!("'{line}' tells no number of sockets")))
+    count(text, "sockets:", "used").ok_or_else(|| std::io::Error::other(format!("'{line}' tells no number of sockets")))
+}
+
+/// The number behind that word of that line of sockstat. `tw` and fragments are of the namespace as `used` is, `orphan`,
+/// `alloc` and `mem` are not (sockstat_seq_show, net/ipv4/proc.c).
+fn count(text: &str, line: &str, word: &str) -> Option<u32> {
+    let mut words = text.lines().find_map(|text| text.strip_prefix(line))?.split_ascii_whitespace();
+    words.find(|found| *found == word)?;
+    words.next()?.parse().ok()
+}
+
+fn some((name, count): (&str, Option<u32>)) -> Option<Fact> {
+    count.filter(|count| *count > 0).map(|count| told(Class::Count, name, &count.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_the_number_behind_its_word_in_its_line() {
+        let text =
+            "sockets: used 3\nTCP: inuse 1 orphan 0 tw 7 alloc 9 mem 5\nUDP: inuse 2 mem 0\nFRAG: inuse 4 memory 8\n";
+        assert_eq!(count(text, "sockets:", "used"), Some(3));
+        assert_eq!(count(text, "TCP:", "tw"), Some(7));
+        assert_eq!(count(text, "FRAG:", "inuse"), Some(4));
+        assert_eq!((count(text, "FRAG6:", "inuse"), count(text, "UDP:", "tw")), (None, None));
+    }
 }

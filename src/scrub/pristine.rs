@@ -86,7 +86,7 @@ impl Pristine {
         let look = || {
             let mut eyes = Eyes::default();
             eyes.arrive(spec.slot, reference.netns())?;
-            settle(&mut eyes.open(spec.slot)?)
+            settle(&mut eyes.open(&spec)?)
         };
         let looked = thread::apart(look).map_err(|errno| PassError::Call { call: "start a thread", errno })?;
         let fingerprint = looked.map_err(Box::new)?.ok_or(PristineError::Restless)?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::libc;
 
 use super::ScrubError;
 use super::holders::{self, Census, Holders, Registry, inode_of};
@@ -17,7 +18,7 @@ use super::rules::SlotRules;
 use crate::config::Config;
 use crate::fingerprint::{Class, Difference, Fact, Fingerprint, compare, line, told};
 use crate::limits::{BATCH_MESSAGES_MAX, DIFFERENCES_TOLD, MENDS};
-use crate::netlink::{Batch, Protocol, Socket, conntrack, route};
+use crate::netlink::{Batch, Protocol, Socket, SocketError, conntrack, diag, route};
 use crate::plan::{Blueprint, SlotSpec};
 use crate::slot::SlotId;
 use crate::sys::tap::TapError;
@@ -94,7 +95,7 @@ impl Site {
     pub fn open_tap(&self, eyes: &mut Eyes, slot: SlotId, namespace: BorrowedFd<'_>) -> Result<OwnedFd, ScrubError> {
         let spec = self.blueprint.slot(slot);
         eyes.arrive(slot, namespace)?;
-        let inside = eyes.open(slot)?;
+        let inside = eyes.open(&spec)?;
         find_tap(&inside, &spec)?;
         let tap = tap::open(self.dev_net.as_fd(), &spec.tap.name).map_err(|e| ScrubError::Tap(slot, e))?;
         // Deleted between the look and the open, it would be another one that we hold.
@@ -124,7 +125,7 @@ impl Site {
         if inode_of(namespace).is_none_or(|inode| census.contains_key(&inode)) {
             return Ok(Verdict::Held(Held::Processes));
         }
-        let mut inside = eyes.open(slot)?;
+        let mut inside = eyes.open(&spec)?;
         find_tap(&inside, &spec)?;
         let (owner, group) = spec.tap_owner;
         let tap = match tap_reset::open_and_reset(self.dev_net.as_fd(), &spec.tap.name, owner, group) {
@@ -160,7 +161,7 @@ impl Site {
         let spec = self.blueprint.slot(slot);
         let expected = self.pristine(slot)?.of(&spec);
         let sockets = eyes.arrive(slot, namespace)? as usize;
-        let mut differences = self.compare(&mut eyes.open(slot)?, &expected, None)?;
+        let mut differences = self.compare(&mut eyes.open(&spec)?, &expected, None)?;
         let processes = inode_of(namespace).and_then(|inode| census.get(&inode)).map_or(0, Vec::len);
         for (what, count) in [("sockets", sockets), ("processes", processes)].into_iter().filter(|(_, n)| *n > 0) {
             differences.push(Difference::Added(told(Class::Count, what, &count.to_string())));
@@ -230,6 +231,11 @@ impl Site {
                 Mend::Rules => self.rules.make_again(slot)?,
                 Mend::Counts => self.rules.reset_counts(slot)?,
                 Mend::Connections => forget_connections(slot)?,
+                Mend::Waiting => {
+                    if let Err(error) = end_waiting() {
+                        log::debug!("slot {slot}: closed TCP connections cannot be ended: {error}");
+                    }
+                }
                 Mend::Sysctl(name, value) => {
                     let path = format!("sys/{name}");
                     let failed =
@@ -287,6 +293,23 @@ fn forget_connections(slot: SlotId) -> Result<(), ScrubError> {
         Some(refusal) => Err(ScrubError::Refused(slot, "forget its tracked connections".into(), refusal)),
         None => Ok(()),
     }
+}
+
+/// Ends the connections that were closed and wait for late packets. What the kernel cannot end shows in the next look.
+fn end_waiting() -> Result<(), SocketError> {
+    let mut socket = Socket::open_to(Protocol::Diag)?;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut batch = Batch::new();
+        for waiting in socket.dump(|batch| diag::dump_waiting(batch, family), diag::waiting)? {
+            if batch.is_full() {
+                socket.send(&mut batch)?;
+                batch.clear();
+            }
+            diag::destroy(&mut batch, &waiting);
+        }
+        socket.send(&mut batch)?;
+    }
+    Ok(())
 }
 
 fn differs(spec: &SlotSpec, differences: &[Difference]) -> ScrubError {

@@ -1,9 +1,12 @@
 //! A table of dirt: whatever a guest, a VMM, or root in the namespace can leave, one kind each. After the release the slot
 //! is free and as it was made: set back in place, or made anew where only that helps.
 
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Stdio};
 
+use netslot::limits::WAITING_MAX;
 use netslot::sys::kernel;
 use netslot_protocol::client::{Client, Lease, LeaseOptions};
 use netslot_protocol::{Policy, State};
@@ -11,6 +14,7 @@ use nix::libc;
 
 use crate::common::World;
 use crate::common::private::inside;
+use crate::frames;
 use crate::served::{PATIENCE, Served, lease};
 
 /// What becomes of the slot.
@@ -98,6 +102,17 @@ const DIRT: &[Dirt] = &[
     ("table of iptables of old", &["iptables-legacy -t mangle -L -n"], MadeAnew),
 ];
 
+/// Its name, who leaves it, by way of namespace and tap, and the end of it.
+type Deed = (&'static str, fn(&World, &OwnedFd, &OwnedFd), End);
+
+/// What packets leave that no command makes; of a pool that has IPv6.
+const DEEDS: &[Deed] = &[
+    ("a part of a guest's packet", |_, _, tap| send(tap, &part4()), MadeAnew),
+    ("a part of a guest's IPv6 packet", |_, _, tap| send(tap, &part6()), MadeAnew),
+    ("closed TCP connections", |_, netns, _| connect(netns, 3), Mended),
+    ("more of them than are ended one by one", |_, netns, _| connect(netns, WAITING_MAX + 1), MadeAnew),
+];
+
 /// Of a slot that has [`RULES`].
 const DIRT_OF_RULES: &[Dirt] = &[
     ("counts, and an element that a packet adds", &["ping -c1 -W1 127.0.0.1"], Mended),
@@ -147,15 +162,104 @@ fn what_is_left_in_a_slots_rules_is_gone_with_the_release() {
     assert!(!listing.contains("used"), "{listing}");
 }
 
+#[test]
+fn fragments_closed_connections_and_what_tcp_learned_of_a_peer_are_not_there_for_the_next_tenant() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(
+        &world,
+        "slots = 1\nslot_cidr6 = \"fd64::/64\"\nguest.ip6 = \"fd00::2/64\"\nguest.gateway_ip6 = \"fd00::1\"",
+    );
+    let mut client = served.client();
+    let mut wrong = Vec::new();
+    for (name, deed, end) in DEEDS {
+        let dirt = |world: &World, netns: &OwnedFd, tap: &OwnedFd| {
+            deed(world, netns, tap);
+            // The kernel takes a frame in by and by.
+            served.until(|| left(netns) != [0; 3], name);
+            Ok(())
+        };
+        wrong.extend(leave(&served, &mut client, name, dirt, *end));
+        // Our own eyes, not the scrub's.
+        assert_eq!(left(&world.slot(0)), [0; 3], "{name}");
+        assert_eq!(world.in_netns(&world.slot(0), "ip", &["tcp_metrics", "show"]), "", "{name}");
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), served.log());
+}
+
+/// Closed TCP connections, packets and IPv6 packets that wait for fragments.
+fn left(netns: &OwnedFd) -> [u32; 3] {
+    let text = netslot::sys::netns::within(netns, || {
+        let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("told");
+        read("sockstat") + &read("sockstat6")
+    });
+    let text = text.expect("entered");
+    [("TCP:", "tw"), ("FRAG:", "inuse"), ("FRAG6:", "inuse")].map(|(line, word)| {
+        let mut words = text.lines().find(|l| l.starts_with(line)).expect("told").split(' ');
+        words.find(|w| *w == word).and_then(|_| words.next()).and_then(|n| n.parse().ok()).expect("a number")
+    })
+}
+
+fn send(tap: &OwnedFd, frame: &[u8]) {
+    let sent = [&[0; 10], frame].concat();
+    assert_eq!(nix::unistd::write(tap, &sent), Ok(sent.len()));
+}
+
+/// The first part of a packet from the guest to its gateway.
+fn part4() -> Vec<u8> {
+    let mut frame = frames::udp4([172, 16, 0, 2], [172, 16, 0, 1], (7, 7), &[7; 16]);
+    frames::as_fragment4(&mut frame, 0, true);
+    frame
+}
+
+/// The same of IPv6: a fragment header (next: UDP; place 0, more to come) before 24 bytes.
+fn part6() -> Vec<u8> {
+    let [mut from, mut to] = [[0; 16]; 2];
+    (from[0], from[15], to[0], to[15]) = (0xfd, 2, 0xfd, 1);
+    let mut frame =
+        [&frames::GATEWAY_MAC[..], &frames::GUEST_MAC, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 44, 64]].concat();
+    frame.extend([from, to].concat());
+    frame.extend([17, 0, 0, 1, 0, 0, 0, 7]);
+    frame.extend([0, 7, 0, 7, 0, 100, 0, 0].iter().chain(&[7; 16]));
+    frame
+}
+
+/// Connections within the slot, whose own side closes first, and waits.
+fn connect(netns: &OwnedFd, count: u32) {
+    let connect = || {
+        let listener = TcpListener::bind("172.16.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("told");
+        for _ in 0..count {
+            let here = TcpStream::connect(address).expect("connected");
+            let there = listener.accept().expect("accepted").0;
+            drop(here);
+            assert_eq!((&there).read(&mut [0; 1]).expect("closed"), 0);
+        }
+    };
+    netslot::sys::netns::within(netns, connect).expect("entered");
+}
+
 /// Leaves each kind of dirt in turn in the one slot that there is.
 fn clean_up(served: &Served<'_>, dirt: &[Dirt]) {
     let mut client = served.client();
-    let wrong: Vec<String> = dirt.iter().filter_map(|dirt| leave(served, &mut client, *dirt)).collect();
+    let one = |(name, commands, end): &Dirt| {
+        let run = |world: &World, netns: &OwnedFd, _: &OwnedFd| match commands.iter().find(|c| !run(world, netns, c)) {
+            Some(failed) => Err((*failed).to_owned()),
+            None => Ok(()),
+        };
+        leave(served, &mut client, name, run, *end)
+    };
+    let wrong: Vec<String> = dirt.iter().filter_map(one).collect();
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), served.log());
 }
 
 /// What is not as it should be after that dirt.
-fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) -> Option<String> {
+fn leave(
+    served: &Served<'_>,
+    client: &mut Client,
+    name: &str,
+    dirt: impl Fn(&World, &OwnedFd, &OwnedFd) -> Result<(), String>,
+    end: End,
+) -> Option<String> {
     let world = served.world;
     let leased = again(client);
     let netns = leased.netns.as_ref().expect("asked for");
@@ -163,7 +267,7 @@ fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) 
     let tap = world.open_tap(netns);
     let forwards = || world.in_netns(netns, "bridge", &["link", "show"]).contains("state forwarding");
     served.until(forwards, "the bridge never took the tap");
-    if let Some(failed) = commands.iter().find(|command| !run(world, netns, command)) {
+    if let Err(failed) = dirt(world, netns, &tap) {
         assert!(name == "table of iptables of old" || name == "next-hop object", "{name}: {failed}");
         eprintln!("SKIPPED: {name}: this kernel or host has it not");
         client.release(leased.id).expect("ours");
@@ -173,7 +277,8 @@ fn leave(served: &Served<'_>, client: &mut Client, (name, commands, end): Dirt) 
     let shown = world.netslot(&["verify"]);
     // What traffic brings about as well is no difference while the lease lasts.
     let traces = ["connection tracked", "forwarding entry learned", "counts, and an element that a packet adds"];
-    let seen = (shown.code == 8) != traces.contains(&name);
+    let is_trace = traces.contains(&name) || DEEDS.iter().any(|deed| deed.0 == name);
+    let seen = (shown.code == 8) != is_trace;
     client.release(leased.id).expect("ours");
     served.wait_for(0, State::Free);
     let after = world.netslot(&["verify"]);
