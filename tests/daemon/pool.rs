@@ -86,7 +86,7 @@ fn what_a_tenant_did_to_a_slot_costs_the_next_one_no_wait_and_a_slot_that_does_n
     for (round, wait) in [(1, 1), (2, 2)] {
         world.ip("link del slot0");
         served.until(|| served.log().matches("its host end is gone").count() == round, "the loss was never noticed");
-        let told = served.log().lines().filter(|line| line.contains("is quarantined")).last().map(String::from);
+        let told = served.log().lines().rfind(|line| line.contains("is quarantined")).map(String::from);
         assert!(told.is_some_and(|told| told.ends_with(&format!("in {wait} s"))), "{}", served.log());
         served.wait_for(0, State::Free);
     }
