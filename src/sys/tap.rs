@@ -25,7 +25,8 @@ mod ioctl {
 /// open of such a tap fails.
 const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
-/// linux/if_tun.h: do not put the tap's packet filter on this opener's socket.
+/// linux/if_tun.h: do not put the tap's packet filter on this opener's socket. It is IFF_NO_PI's bit, so only who wants a
+/// packet-information header gets the filter.
 const IFF_NOFILTER: libc::c_int = 0x1000;
 
 /// linux/if_tun.h, since 6.1: the device gets no carrier from being opened. An older kernel passes over it.

@@ -13,7 +13,6 @@ use crate::slot::LinkName;
 mod ioctl {
     use nix::{libc, request_code_write};
     // linux/if_tun.h, group 'T'.
-    nix::ioctl_write_int_bad!(set_persist, request_code_write!(b'T', 203, size_of::<libc::c_int>()));
     nix::ioctl_write_int_bad!(set_owner, request_code_write!(b'T', 204, size_of::<libc::c_int>()));
     nix::ioctl_write_int_bad!(set_group, request_code_write!(b'T', 206, size_of::<libc::c_int>()));
     nix::ioctl_write_int_bad!(set_offload, request_code_write!(b'T', 208, size_of::<libc::c_uint>()));
@@ -22,7 +21,6 @@ mod ioctl {
         request_code_write!(b'T', 209, size_of::<libc::c_uint>()),
         super::TxFilter
     );
-    nix::ioctl_write_ptr_bad!(set_sndbuf, request_code_write!(b'T', 212, size_of::<libc::c_int>()), libc::c_int);
     nix::ioctl_write_ptr_bad!(
         detach_filter,
         request_code_write!(b'T', 214, size_of::<libc::sock_fprog>()),
@@ -50,11 +48,11 @@ pub struct TxFilter {
 /// `sizeof(struct virtio_net_hdr)`: what a tap begins with, and what a VMM that does not set it relies on.
 const VNET_HDR_BYTES: libc::c_int = 10;
 
-/// What a tap begins with (tun_set_iff).
-const SNDBUF: libc::c_int = libc::c_int::MAX;
-
 /// Opens the tap, which fails while somebody holds it, and sets back everything of it. The returned fd is the proof that
 /// nobody else holds it; closing it drops what was queued (`__tun_detach`).
+///
+/// Two things need no setting back: a tap that somebody made pass away goes with his descriptor, and the send buffer is that of
+/// the descriptor (tun_set_sndbuf).
 ///
 /// The tap must be there: under a name that is not, the kernel would make a new one.
 ///
@@ -73,12 +71,9 @@ pub fn open_and_reset(
 
 fn reset(tap: BorrowedFd<'_>, owner: Option<u32>, group: Option<u32>) -> Result<(), TapError> {
     let fd = tap.as_raw_fd();
-    let (off, none, vnet_hdr_bytes, sndbuf): (libc::c_int, libc::c_int, _, _) = (0, -1, VNET_HDR_BYTES, SNDBUF);
+    let (off, none, vnet_hdr_bytes): (libc::c_int, libc::c_int, _) = (0, -1, VNET_HDR_BYTES);
     let no_addresses = TxFilter { flags: 0, count: 0 };
     let no_program = libc::sock_fprog { len: 0, filter: std::ptr::null_mut() };
-    // SAFETY: takes plain numbers.
-    unsafe { ioctl::set_persist(fd, 1) }.map_err(failed("TUNSETPERSIST"))?;
-    fault::point();
     if let Some(owner) = owner {
         // SAFETY: takes a plain number.
         unsafe { ioctl::set_owner(fd, owner.cast_signed()) }.map_err(failed("TUNSETOWNER"))?;
@@ -101,9 +96,6 @@ fn reset(tap: BorrowedFd<'_>, owner: Option<u32>, group: Option<u32>) -> Result<
     unsafe { ioctl::set_offload(fd, 0) }.map_err(failed("TUNSETOFFLOAD"))?;
     fault::point();
     // SAFETY: here and below, the kernel reads one int through the pointer, which lives through the call.
-    unsafe { ioctl::set_sndbuf(fd, &raw const sndbuf) }.map_err(failed("TUNSETSNDBUF"))?;
-    fault::point();
-    // SAFETY: as above.
     unsafe { ioctl::set_vnet_hdr_bytes(fd, &raw const vnet_hdr_bytes) }.map_err(failed("TUNSETVNETHDRSZ"))?;
     fault::point();
     // SAFETY: as above.

@@ -17,4 +17,5 @@ mod tap_ioctls;
 mod dirt;
 mod flood;
 mod reuse;
+mod tap;
 mod verify;
