@@ -70,7 +70,7 @@ pub struct Status {
     pub server: Text<NAME_BYTES_MAX>,
     /// The daemon's process id in its own pid namespace.
     pub pid: u32,
-    /// Milliseconds since the daemon started.
+    /// Milliseconds since this process started.
     pub uptime_ms: u64,
     /// Slots that the pool is to have.
     pub slots: u32,
@@ -80,11 +80,11 @@ pub struct Status {
     pub waiters: u32,
     /// Open connections, this one included.
     pub connections: u32,
-    /// Leases given since the daemon started.
+    /// Leases given since a daemon started that took over from none; so are the next two counted.
     pub leases_total: u64,
-    /// Leases ended since the daemon started, by whatever policy.
+    /// Leases ended, by whatever policy.
     pub releases_total: u64,
-    /// Lease requests refused for want of a slot since the daemon started, timed out ones included.
+    /// Lease requests refused for want of a slot, timed out ones included.
     pub empty_total: u64,
 }
 

@@ -146,6 +146,20 @@ fn the_reserve_is_for_those_named_and_they_need_not_queue_behind_others() {
 }
 
 #[test]
+fn what_is_free_is_kept_for_whoever_waits_until_its_wait_is_over() {
+    let quotas = Quotas { reserve_uids: vec![7], wait_ms_max: 5, ..Quotas::default() };
+    let (mut pool, mut fx) = pool(4, Empty::Wait, quotas);
+    let [front, other, named] = [5, 6, 7].map(|uid| pool.connect(user(uid)).expect("room"));
+    take(&mut pool, front, 1, Policy::Explicit);
+    assert_eq!(pool.lease(&ask(front, 1, 4), 0, &mut fx), Ok(Outcome::Waiting));
+    let at_once = Request { wait_ns: 0, ..ask(other, 2, 1) };
+    assert_eq!(pool.lease(&at_once, MS, &mut fx), Err(Refusal::PoolEmpty), "three are free, and spoken for");
+    assert_eq!(take(&mut pool, named, 1, Policy::Explicit).len(), 1, "above the others");
+    pool.tick(5 * MS, &mut fx);
+    assert!(matches!(pool.lease(&at_once, 5 * MS, &mut fx), Ok(Outcome::Granted(_))), "no longer than that");
+}
+
+#[test]
 fn leases_end_with_process_or_connection_as_their_policy_says() {
     let (mut pool, mut fx) = pool(3, Empty::Fail, Quotas::default());
     let holder = pool.connect(user(5)).expect("room");
