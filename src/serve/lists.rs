@@ -31,6 +31,8 @@ impl Daemon {
         let asker = Asker { holder, serial: connection.serial, id: header.id, version: header.version };
         self.lists_held.push_back(asker);
         self.order_lists();
+        // The poll has told already of one that went before its request was read.
+        self.close_if_gone(holder);
     }
 
     /// Has those lists written that may be, in the order in which they were asked for.
@@ -120,14 +122,17 @@ impl Daemon {
         let holder = HolderId::at(u32::try_from(number).expect("holders are numbered by u32"));
         if self.is_list_watched(holder) {
             self.order_lists();
-        } else if self
-            .peers
-            .get(number)
-            .and_then(|peer| peer.connection.as_ref())
-            .is_some_and(|connection| connection.talk.held && seqpacket::has_hung_up(&connection.socket))
-        {
-            self.close(holder);
+        } else {
+            self.close_if_gone(holder);
             self.settle();
+        }
+    }
+
+    /// Ends a connection whose client has gone while its request was held: nothing else would find that.
+    fn close_if_gone(&mut self, holder: HolderId) {
+        let Some(connection) = self.peers.get(holder.index()).and_then(|peer| peer.connection.as_ref()) else { return };
+        if connection.talk.held && seqpacket::has_hung_up(&connection.socket) {
+            self.close(holder);
         }
     }
 }
