@@ -8,7 +8,9 @@ use netslot_protocol::client::{Client, LeaseOptions};
 use netslot_protocol::event::{CHANGED_KIND, Event};
 use netslot_protocol::request;
 use netslot_protocol::{ErrorCode, Policy, State, Text, frame};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
+use nix::unistd::Pid;
 
 use crate::common::World;
 use crate::served::{PATIENCE, Raw, Served, code, lease};
@@ -164,9 +166,13 @@ fn lists_that_nobody_reads_are_not_written() {
     // One that goes while it waits is gone.
     let mut many = many;
     many.remove(many.iter().position(|client| unread(client) == 0).expect("twelve wait"));
-    for _ in 0..20 {
-        Raw::connect().ask(7, &request::List).expect("sent, and gone before it is read");
+    // And so is one that had gone before its request was read.
+    let daemon = Pid::from_raw(i32::try_from(served.pid()).expect("a pid"));
+    kill(daemon, Signal::SIGSTOP).expect("it is there");
+    for _ in 0..4 {
+        Raw::connect().ask(7, &request::List).expect("sent");
     }
+    kill(daemon, Signal::SIGCONT).expect("it is there");
     served.until(|| bystander.status().expect("told").connections == 21, "they never went");
     // One that goes makes room as one that reads does.
     let mut read = 0;
