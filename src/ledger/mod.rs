@@ -184,6 +184,13 @@ impl<S: Store> Ledger<S> {
         self.holders.get(holder).map_or(0, |h| h.leases.len())
     }
 
+    /// When the first of them was given; `None` where there is none.
+    #[must_use]
+    pub fn held_since_ns(&self, holder: HolderId) -> Option<u64> {
+        let holder = self.holders.get(holder)?;
+        self.links.iter(&holder.leases).map(|number| self.slots[number as usize].record.since_ns).min()
+    }
+
     /// A connection came. Root has a few beyond each limit: an admin must be able to look.
     ///
     /// # Errors

@@ -134,10 +134,17 @@ impl Daemon {
     }
 
     /// Looks after the process of leases that an earlier daemon gave. One that has exited since, or whose number is
-    /// another's by now, has died.
+    /// another's by now, has died. Where the kernel had nothing by which the process is known for certain (before 6.9), one
+    /// that began after the lease was given is another.
     pub fn adopt_owner(&mut self, holder: HolderId) {
         let Some(owner) = self.ledger.owner(holder) else { return };
-        let same = |process: &OwnedFd| owner.inode == 0 || pidfd::inode(process) == owner.inode;
+        let since_ns = self.ledger.held_since_ns(holder).unwrap_or(u64::MAX);
+        // Where that cannot be told, for want of /proc, the number has to do: else every lease would end here.
+        let began_before = || pidfd::began_ns(owner.pid).map_or(true, |began_ns| began_ns <= since_ns);
+        let same = |process: &OwnedFd| match owner.inode {
+            0 => began_before(),
+            inode => pidfd::inode(process) == inode,
+        };
         match pidfd::open(owner.pid).ok().filter(same) {
             Some(process) => {
                 self.peers[holder.index()].process = Some(process);

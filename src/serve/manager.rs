@@ -144,6 +144,8 @@ pub struct Counts {
     pub quarantined: u32,
     /// Requests that wait.
     pub waiting: u32,
+    /// Slots made anew since this daemon began.
+    pub rebuilt: u64,
 }
 
 /// The running daemon's words to the manager: signs of life, and a status line as it changes.
@@ -205,9 +207,11 @@ impl Manager {
 }
 
 fn line(headline: &str, counts: Counts) -> String {
-    let Counts { free, leased, scrubbing, quarantined, waiting } = counts;
+    let Counts { free, leased, scrubbing, quarantined, waiting, rebuilt } = counts;
     let mut line = format!("{headline}: {free} free, {leased} leased");
-    for (count, what) in [(scrubbing, "being cleaned"), (quarantined, "quarantined"), (waiting, "waiting")] {
+    let others = [(scrubbing, "being cleaned"), (quarantined, "quarantined"), (waiting, "waiting")];
+    let others = others.map(|(count, what)| (u64::from(count), what));
+    for (count, what) in others.into_iter().chain([(rebuilt, "made anew so far")]) {
         if count > 0 {
             line += &format!(", {count} {what}");
         }
@@ -221,7 +225,9 @@ mod tests {
 
     #[test]
     fn a_status_line_tells_what_there_is() {
-        let counts = Counts { free: 3, leased: 1, scrubbing: 0, quarantined: 2, waiting: 0 };
+        let counts = Counts { free: 3, leased: 1, scrubbing: 0, quarantined: 2, waiting: 0, rebuilt: 0 };
         assert_eq!(line("serving", counts), "serving: 3 free, 1 leased, 2 quarantined");
+        let counts = Counts { rebuilt: 7, ..counts };
+        assert_eq!(line("serving", counts), "serving: 3 free, 1 leased, 2 quarantined, 7 made anew so far");
     }
 }

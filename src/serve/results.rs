@@ -143,6 +143,9 @@ impl Daemon {
             self.details.remove(&slot);
             if let Err(why) = self.ledger.built(slot, self.now_ns, &mut self.fx) {
                 log::error!("slot {slot} is built: {why}");
+            } else if state == Some(SlotState::Rebuilding) {
+                self.rebuilt += 1;
+                log::info!("slot {slot} is made anew; {} since this daemon began", self.rebuilt);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Processes by descriptor: open, tell apart, and ask whether they have exited; a number is never trusted for that.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -59,10 +60,47 @@ pub fn has_exited(process: &impl AsFd) -> bool {
     }
 }
 
+/// When the process that has that number now began, nanoseconds of `CLOCK_BOOTTIME` rounded down to 10 ms; a start of
+/// another program in it is no beginning.
+///
+/// # Errors
+/// ENOENT where there is no such process, those of open(2) and read(2), and `InvalidData` for what is no status.
+pub fn began_ns(pid: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    began_in(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The 22nd field of proc_pid_stat(5). The second is the program's name, with whatever characters it has.
+fn began_in(status: &str) -> Option<u64> {
+    /// A hundred a second, whatever the kernel's own ticks (`USER_HZ`, include/asm-generic/param.h).
+    const NS_PER_TICK: u64 = 10_000_000;
+    let (_, fields) = status.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse::<u64>().ok()?.checked_mul(NS_PER_TICK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::clock;
     use std::process::Command;
+    use std::time::Duration;
+
+    #[test]
+    fn a_process_is_told_by_when_it_began() {
+        std::thread::sleep(Duration::from_millis(20));
+        let between = clock::boottime_ns();
+        std::thread::sleep(Duration::from_millis(20));
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("started");
+        let (me, other) = (began_ns(std::process::id()), began_ns(child.id()));
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+        assert!(me.expect("told") < between);
+        assert!((between..clock::boottime_ns()).contains(&other.expect("told")));
+        assert!(began_ns(child.id()).is_err());
+        let status = "7 (a) b 1 (c)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1000";
+        assert_eq!(began_in(status), Some(47_110_000_000));
+        assert_eq!(began_in("7 (a) S 1"), None);
+    }
 
     #[test]
     fn a_process_is_told_from_another_and_its_end_is_seen() {

@@ -82,6 +82,7 @@ fn what_a_tenant_did_to_a_slot_costs_the_next_one_no_wait_and_a_slot_that_does_n
     }
     served.wait_for(0, State::Free);
     assert_eq!(served.log().matches("it is made anew in 0 s").count(), 4, "{}", served.log());
+    assert!(served.log().contains("slot 0 is made anew; 4 since this daemon began"), "{}", served.log());
     // Somebody else on the host takes it away whenever it is there, and nobody leases it in between.
     for (round, wait) in [(1, 1), (2, 2)] {
         world.ip("link del slot0");

@@ -3,6 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use netslot::bpf::Maps;
+use netslot::ledger::{Records, Store as _};
+use netslot::slot::SlotId;
+use netslot_abi::LedgerRecord;
 use netslot_protocol::client::LeaseOptions;
 use netslot_protocol::{Binding, ErrorCode, Ip, LeaseId, Policy, State};
 
@@ -54,6 +58,30 @@ fn after_a_kill_leases_bindings_and_names_go_on_and_the_dead_are_released() {
         let least = if slot == 5 { 1 } else { 3 };
         assert_eq!(generation, least, "slot {slot}");
     }
+}
+
+#[test]
+fn where_processes_have_but_numbers_one_that_began_after_the_lease_is_not_its_owner() {
+    let Some(world) = World::new() else { return };
+    let served = Served::up(&world, "slots = 2");
+    let mut client = served.client();
+    let (reused, kept) = (lease(&mut client, Policy::OnExit), lease(&mut client, Policy::OnExit));
+    let world = served.kill();
+    let mut later = Command::new("sleep").arg("1000").spawn().expect("started");
+    // As before Linux 6.9; and as if the owner had ended, and its number were another's.
+    let maps = Maps::open("/sys/fs/bpf/netslot".as_ref()).expect("readable").expect("pinned");
+    let mut records = Records(maps.cells().expect("mapped"));
+    for (lease, pid) in [(&reused, later.id()), (&kept, std::process::id())] {
+        let slot = SlotId::new(lease.id.slot).expect("in range");
+        let record = LedgerRecord { owner_inode: 0, owner_pid: pid, ..records.ledger(slot) };
+        records.store_ledger(slot, &record);
+    }
+    let served = Served::start(world, &["serve"]);
+    drop((reused.netns, reused.tap));
+    served.wait_for(reused.id.slot, State::Free);
+    assert_eq!(served.state(kept.id.slot), State::Leased, "its owner is this process, which began before");
+    later.kill().expect("killed");
+    later.wait().expect("reaped");
 }
 
 #[test]
