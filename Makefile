@@ -6,7 +6,7 @@ BINARY  := target/$(TARGET)/release/netslot
 STATIC  := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 CARGO   := cargo
 
-.PHONY: all demo test test-vm bench lint tools ebpf ebpf-check install install-files clean pages deb deb-of-files test-deb
+.PHONY: all demo test test-vm fuzz bench lint tools ebpf ebpf-check install install-files clean pages deb deb-of-files test-deb
 
 all: $(BINARY)
 
@@ -27,6 +27,13 @@ test: tools all
 test-vm: tools all
 	tests/tools.sh vm
 	NETSLOT=$(abspath $(BINARY)) $(CARGO) test --test vm -- --include-ignored --show-output
+
+# Each fuzz target for so many seconds.
+SECONDS := 60
+
+fuzz: tools
+	tests/tools.sh fuzz
+	tests/fuzz/run.sh $(SECONDS)
 
 bench: tools all
 	NETSLOT=$(abspath $(BINARY)) tests/bench/run.sh

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs, on Debian 12 or later, what is missing for `make`, `make test`, `make demo` and `make bench`, and nothing
 # that is there already. With everything in place it takes a few milliseconds and needs neither root nor the network.
-# With the word `vm`: what is missing for virtual machines, which nothing but tests/vm needs; with `deb`: for a small Debian.
+# With the word `vm`: what is missing for virtual machines, which nothing but tests/vm needs; with `deb`: for a small Debian;
+# with `fuzz`: for tests/fuzz.
 set -euo pipefail
 
 # The compiler that the workspace needs (rust-version in Cargo.toml).
@@ -52,6 +53,12 @@ if [ "${1:-}" = deb ]; then
     TOOLS='
 debootstrap                      debootstrap
 unshare                          util-linux
+'
+fi
+
+if [ "${1:-}" = fuzz ]; then
+    TOOLS='
+c++                              g++
 '
 fi
 
