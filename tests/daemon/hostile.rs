@@ -173,6 +173,8 @@ fn lists_that_nobody_reads_are_not_written() {
         Raw::connect().ask(7, &request::List).expect("sent");
     }
     kill(daemon, Signal::SIGCONT).expect("it is there");
+    // Each is a turn of the daemon's, in which it takes who has come.
+    (0..10).for_each(|_| assert_eq!(bystander.status().expect("served on").slots, 2));
     served.until(|| bystander.status().expect("told").connections == 21, "they never went");
     // One that goes makes room as one that reads does.
     let mut read = 0;
