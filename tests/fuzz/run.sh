@@ -2,7 +2,8 @@
 # Fuzzes each target, or those named, for so many seconds: tests/fuzz/run.sh [SECONDS [TARGET…]]. Stable Rust will do: the
 # instrumentation is LLVM's own pass, and the code under test is safe, so that panics and overflows are all there is to
 # find. Begins with the inputs that the everyday tests begin with; what was found is kept below tests/fuzz/corpus. A finding
-# ends it with 1, and with the command that brings it about again.
+# ends it with 1, and with the command that brings it about again. SEED=n walks the same way each time, as far as the time
+# lasts; without it each run walks another.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
@@ -25,7 +26,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$corpus/$target"
     echo "== $target, $seconds s"
     log=$corpus/$target.log
-    if ! "$built/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
+    if ! "$built/$target" -seed="${SEED:-0}" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -max_len=8192 \
         -print_final_stats=1 -verbosity=0 -artifact_prefix="$corpus/$target-" "$corpus/$target" >"$log" 2>&1; then
         cat "$log" >&2
         artifact=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
