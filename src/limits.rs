@@ -97,6 +97,12 @@ pub const RULES_TEXT_BYTES_MAX: usize = 1 << 20;
 /// Files that one image of rules is compiled from: nft's, iptables' and ip6tables', and some room.
 pub const RULES_SOURCES_MAX: usize = 8;
 
+/// How often rules that were just loaded are looked at again until two looks say the same, and the pause in between,
+/// milliseconds: a hash that has grown is moved by a work item that takes a few (rht_deferred_worker, lib/rhashtable.c).
+pub const RULES_LOOKS: u32 = 20;
+/// See [`RULES_LOOKS`].
+pub const RULES_LOOK_PAUSE_MS: u64 = 10;
+
 /// Bytes of an image of rules: its objects, its sources, and their framing.
 pub const RULES_IMAGE_BYTES_MAX: usize = 2 * RULES_BYTES_MAX + RULES_SOURCES_MAX * RULES_TEXT_BYTES_MAX;
 

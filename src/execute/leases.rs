@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::error::PassError;
+use crate::address;
 use crate::bpf::Maps;
 use crate::config::Config;
 use crate::ledger::{Records, Store as _};
+use crate::netlink::observed::Link;
+use crate::netlink::{Socket, route};
 use crate::slot::SlotId;
 use crate::sys::vault::Vault;
 
@@ -27,7 +30,8 @@ pub struct Hidden {
     bpf_dir: PathBuf,
 }
 
-/// Refuses where slots stand whose leases are not to be seen: taken for none, they would all be given out once more.
+/// Refuses where slots stand whose leases are not to be seen: taken for none, they would all be given out once more. Without
+/// a single host end nothing of a pool is of use to anybody: it is what a first pass has left that did not get far.
 ///
 /// # Errors
 /// [`PassError::Hidden`].
@@ -36,10 +40,15 @@ pub fn must_be_known(config: &Config, vault: Option<&Vault>) -> Result<(), PassE
     if Maps::are_pinned(&config.bpf_dir)? {
         return Ok(());
     }
-    match vault.slots()?.len() {
-        0 => Ok(()),
-        slots => Err(Hidden { slots, run_dir: config.run_dir.clone(), bpf_dir: config.bpf_dir.clone() }.into()),
+    let slots = vault.slots()?.len();
+    if slots == 0 {
+        return Ok(());
     }
+    let links = Socket::open()?.dump(route::dump_links, Link::read)?;
+    if !links.iter().any(|link| address::is_host_end_group(link.group)) {
+        return Ok(());
+    }
+    Err(Hidden { slots, run_dir: config.run_dir.clone(), bpf_dir: config.bpf_dir.clone() }.into())
 }
 
 /// The slots that somebody leases, by the records: what a pass must not touch.

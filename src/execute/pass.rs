@@ -210,7 +210,7 @@ fn carry_out(orders: &Orders<'_>, scope: Scope<'_>) -> Result<Done, PassError> {
     });
     let site = Site::open(&blueprint, &vault, &template, &root, rules.slot(), &programs)?;
     let mut host = Host { blueprint: &blueprint, socket: &mut socket, root: &root, programs: &programs };
-    remove(orders, &plan, &mut host, &vault)?;
+    remove(orders, scope, &plan, &mut host, &vault)?;
     // The group message raises every host end there is: not while one of them is to be left alone.
     let as_group = matches!(scope, Scope::Pool) && plan.left_alone.is_empty();
     let mut slot_us = Vec::with_capacity(plan.make.len());
@@ -321,7 +321,13 @@ fn rounds(plan: &Plan, ready_after: Option<u32>) -> Vec<Vec<Make>> {
     [early, late].into_iter().filter(|round| !round.is_empty()).collect()
 }
 
-fn remove(orders: &Orders<'_>, plan: &Plan, host: &mut Host<'_>, vault: &Vault) -> Result<(), PassError> {
+fn remove(
+    orders: &Orders<'_>,
+    scope: Scope<'_>,
+    plan: &Plan,
+    host: &mut Host<'_>,
+    vault: &Vault,
+) -> Result<(), PassError> {
     if plan.remove.is_empty() {
         return Ok(());
     }
@@ -330,8 +336,11 @@ fn remove(orders: &Orders<'_>, plan: &Plan, host: &mut Host<'_>, vault: &Vault) 
         host.delete(&slots)?;
         let prepare = || Ok(vault.enter()?);
         let blueprint = host.blueprint;
-        // One that only goes leaves its devices to the kernel, which takes thousands of namespaces down together.
-        let again: BTreeSet<SlotId> = plan.make.iter().map(|make| make.slot).collect();
+        // The devices of one that only goes are the kernel's, which takes thousands of namespaces down together; so are those
+        // of a whole pool that is made again, unless its tunnel devices would be in the way: one by one takes 50 ms each.
+        let one_by_one = matches!(scope, Scope::Anew(_)) || blueprint.has_tunnels();
+        let again = plan.make.iter().map(|make| make.slot).filter(|_| one_by_one);
+        let again: BTreeSet<SlotId> = again.collect();
         let forget = |inside: &mut Inside<'_>, slot: &SlotId| {
             if again.contains(slot) {
                 strip::strip(vault, *slot, blueprint.slot(*slot).tap.index);

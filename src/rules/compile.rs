@@ -5,17 +5,19 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::dump::dump;
 use super::error::RulesError;
 use super::image::{Image, Purpose, Source};
 use super::normal::Ruleset;
+use super::object::Object;
 use super::place::Uncapturable;
 use super::replay::Replay;
 use super::scratch;
 use super::source::{self, Syntax};
 use crate::address::inside;
-use crate::limits::RULES_SOURCES_MAX;
+use crate::limits::{RULES_LOOK_PAUSE_MS, RULES_LOOKS, RULES_SOURCES_MAX};
 use crate::netlink::{Protocol, Socket};
 use crate::slot::LinkName;
 
@@ -43,15 +45,39 @@ pub fn compile(order: &Order<'_>) -> Result<Image, RulesError> {
     let sources: Vec<Source> = order.sources.iter().map(|(_, source)| source.clone()).collect();
     let loaded = scratch::within(order.purpose, order.tap, || {
         load_all(order)?;
-        Ok(dump(&mut Socket::open_to(Protocol::Netfilter)?)?)
+        settled(|| Ok(dump(&mut Socket::open_to(Protocol::Netfilter)?)?), |a, b| says_the_same(a, b))
     })?;
     let owned = sources.iter().find_map(source::owned_table);
     let rules = owned.map_or_else(|| Ruleset::of_dump(&loaded), Err).and_then(|rules| fits_every_slot(rules, order));
     let rules = rules.map_err(|error| uncapturable(&sources, &error))?;
     let image = Image { purpose: order.purpose, sources, features: rules.features(), rules };
-    let again = replayed(order, &image, dump)?;
+    let again = replayed(order, &image, |socket| settled(|| Ok(dump(socket)?), |a, b| says_the_same(a, b)))?;
     let again = Ruleset::of_dump(&again).map_err(|error| uncapturable(&image.sources, &error))?;
     if again == image.rules { Ok(image) } else { Err(difference(&image, &again)) }
+}
+
+/// Asks until two answers in a row are the same. A hash that is still growing when it is dumped shows some elements twice
+/// and others not at all: a dump of many messages goes on behind as many elements as it has shown, and they have moved
+/// (nf_tables_dump_set, net/netfilter/nf_tables_api.c; nft's listing of 2,000 addresses just loaded lacked two, once in
+/// some hundred runs on 6.18).
+fn settled<T>(
+    mut ask: impl FnMut() -> Result<T, RulesError>,
+    is_same: impl Fn(&T, &T) -> bool,
+) -> Result<T, RulesError> {
+    let mut last = ask()?;
+    for _ in 0..RULES_LOOKS {
+        let next = ask()?;
+        if is_same(&last, &next) {
+            return Ok(next);
+        }
+        last = next;
+        std::thread::sleep(Duration::from_millis(RULES_LOOK_PAUSE_MS));
+    }
+    Ok(last)
+}
+
+fn says_the_same(a: &[Object], b: &[Object]) -> bool {
+    Ruleset::of_dump(a).ok() == Ruleset::of_dump(b).ok()
 }
 
 /// What the work finds in a scratch namespace that has the image's rules.
@@ -92,9 +118,9 @@ pub fn try_out(replay: &Replay, image: &Image, file: &Path, tap: LinkName) -> Re
 pub fn check(order: &Order<'_>, image: &Image) -> Result<(), RulesError> {
     let was = scratch::within(order.purpose, order.tap, || {
         load_all(order)?;
-        listing(&["-s"])
+        settled(|| listing(&["-s"]), String::eq)
     })?;
-    let is = replayed(order, image, |_| listing(&["-s"]))?;
+    let is = replayed(order, image, |_| settled(|| listing(&["-s"]), String::eq))?;
     if was == is {
         return Ok(());
     }
