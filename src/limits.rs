@@ -167,8 +167,8 @@ pub const NAME_RETRY_MS: u64 = 1_000;
 pub const NAMES_PER_TURN: usize = 1;
 
 /// How long a scrub waits for a tap that somebody holds, milliseconds. A VMM that was told to end gets the 10 s that
-/// orchestrators give, twice; then the slot is made anew, and the
-/// old tap is deleted under whoever holds it (`execute/strip.rs`).
+/// orchestrators give, twice; then the slot is made anew, and the old tap is deleted under whoever holds it
+/// (`execute/strip.rs`).
 pub const SCRUB_PATIENCE_MS: u64 = 20_000;
 
 /// First and longest pause between two looks at a held tap, milliseconds: a VMM that is ending lets go within a few, and
