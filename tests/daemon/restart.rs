@@ -67,6 +67,8 @@ fn where_processes_have_but_numbers_one_that_began_after_the_lease_is_not_its_ow
     let mut client = served.client();
     let (reused, kept) = (lease(&mut client, Policy::OnExit), lease(&mut client, Policy::OnExit));
     let world = served.kill();
+    // The kernel tells of a process's beginning in steps of 10 ms.
+    std::thread::sleep(std::time::Duration::from_millis(30));
     let mut later = Command::new("sleep").arg("1000").spawn().expect("started");
     // As before Linux 6.9; and as if the owner had ended, and its number were another's.
     let maps = Maps::open("/sys/fs/bpf/netslot".as_ref()).expect("readable").expect("pinned");
